@@ -1,0 +1,121 @@
+"""Programs: directed models written once as `model` and `guide` against `self.engine`.
+
+A program names its networks in `networks`; their arrays are the program's trained parameters, under the names that the
+host sees (`decoder.layers.0.kernel`, behind the program's own name where it has one).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from deepgen_ppl.typing import Array, Params
+
+if TYPE_CHECKING:
+    from deepgen_ppl.engines.base import Engine
+
+__all__ = ["Program"]
+
+
+class Program(ABC):
+    """A model-guide pair; subclass it and give it an engine in a face.
+
+    A family implements `model` and `guide` and names its attributes: `networks` are networks, `options` hashable values,
+    and `arrays` a flat dict of other trained arrays. To be saved, it has `config` and `from_config` too.
+    """
+
+    engine: ClassVar[Engine]
+    networks: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[tuple[str, ...]] = ()
+    name: str
+    arrays: dict[str, Array]
+
+    def __init_subclass__(cls, engine: Engine | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if engine is not None:
+            cls.engine = engine
+            cls.dynamic_fields = (*cls.networks, "arrays")
+            cls.static_fields = (*cls.options, "name")
+            engine.register(cls)
+
+    @abstractmethod
+    def model(self, x: Array | None = None, **kwargs: Any) -> Any:
+        """The generative program."""
+
+    @abstractmethod
+    def guide(self, x: Array | None = None, **kwargs: Any) -> Any:
+        """The approximate posterior, with the signature of `model`."""
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs, besides arrays, to build the program again; JSON.
+
+        Raises:
+            TypeError: for a family that cannot be saved.
+        """
+        raise TypeError(f"expected a program that can be saved, got {type(self).__name__}, which has no config")
+
+    def site(self, name: str) -> str:
+        """Name of a host parameter: behind the program's own name, if it has one."""
+        return f"{self.name}.{name}" if self.name else name
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """All trained arrays, under the names that the host sees."""
+        nets = {
+            self.site(f"{n}.{k}"): v for n in self.networks for k, v in self.engine.nn.params(getattr(self, n)).items()
+        }
+        return nets | {self.site(k): v for k, v in self.arrays.items()}
+
+    @property
+    def buffers(self) -> dict[str, Array]:
+        """Arrays that are never trained: none."""
+        return {}
+
+    def with_params(self, params: Params) -> Any:
+        """The same program with other trained arrays; names not given keep theirs.
+
+        Raises:
+            ValueError: for unknown names or other shapes.
+        """
+        own = self.params
+        if unknown := sorted(params.keys() - own.keys()):
+            raise ValueError(f"expected parameters among {sorted(own)}, got {unknown}")
+        for k, v in params.items():
+            if tuple(v.shape) != tuple(own[k].shape):
+                raise ValueError(f"expected {k} of shape {tuple(own[k].shape)}, got shape {tuple(v.shape)}")
+        new = {**own, **params}
+        nets = {}
+        for n in self.networks:
+            net = getattr(self, n)
+            inner = {k: new[self.site(f"{n}.{k}")] for k in self.engine.nn.params(net)}
+            nets[n] = self.engine.nn.with_params(net, inner)
+        return self._replace(**nets, arrays={k: new[self.site(k)] for k in self.arrays})
+
+    def with_buffers(self, buffers: Params) -> Any:
+        """The same program: it has no buffers."""
+        return self
+
+    def _replace(self, **changes: Any) -> Any:
+        """A program of the same class with some attributes changed."""
+        fields = (*self.networks, "arrays", *self.options, "name")
+        new = type(self).__new__(type(self))
+        for f in fields:
+            setattr(new, f, changes.get(f, getattr(self, f)))
+        return new
+
+    def canonical(self) -> dict[str, Any]:
+        """All trained arrays as NumPy arrays, with names and layouts common to both engines."""
+        nets = {
+            f"{n}.{k}": v for n in self.networks for k, v in self.engine.nn.canonical(getattr(self, n)).items()
+        }
+        return nets | {k: self.engine.arrays.to_numpy(v) for k, v in self.arrays.items()}
+
+    def from_canonical(self, arrays: Mapping[str, Any]) -> Any:
+        """The same program with these arrays: the inverse of `canonical`, on either engine."""
+        nets = {}
+        for n in self.networks:
+            inner = {k[len(n) + 1 :]: v for k, v in arrays.items() if k.startswith(f"{n}.")}
+            nets[n] = self.engine.nn.from_canonical(getattr(self, n), inner)
+        own = {k: self.engine.arrays.asarray(arrays[k]) for k in self.arrays}
+        return self._replace(**nets, arrays=own)

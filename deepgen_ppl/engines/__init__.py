@@ -1,0 +1,1 @@
+"""The two engines. Importing this package imports neither."""

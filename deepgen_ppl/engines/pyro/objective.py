@@ -1,0 +1,174 @@
+"""Log-weights of a Pyro model-guide pair, and our objectives as Pyro's own `ELBO`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer.elbo import ELBO
+from pyro.poutine.messenger import Messenger
+from torch.distributions import kl_divergence
+
+from deepgen_ppl.engines.pyro.distribution import seeded
+from deepgen_ppl.evidence.normalizer import gradient_only
+from deepgen_ppl.learning.log_weights import LogWeights, Site, assemble
+
+__all__ = ["HostContrastive", "HostObjective", "OwnParams", "Particles", "log_weights", "registered"]
+
+
+class Particles(Messenger):
+    """Draws every latent site of the data plate K times, along one new axis left of all plates."""
+
+    def __init__(self, *, num: int, plate: str, nesting: int) -> None:
+        super().__init__()
+        self.num, self.plate, self.nesting = num, plate, nesting
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] or msg["done"] or msg["value"] is not None:
+            return
+        if not any(frame.name == self.plate for frame in msg["cond_indep_stack"]):
+            return
+        shape = msg["fn"].batch_shape
+        if len(shape) <= self.nesting:
+            msg["fn"] = msg["fn"].expand((self.num, *(1,) * (self.nesting - len(shape)), *shape))
+
+
+class OwnParams(Messenger):
+    """Parameters keep the tensors that the program gives them and never reach the global parameter store."""
+
+    def _pyro_param(self, msg: Any) -> None:
+        init = msg["args"][1]
+        msg["value"] = init() if callable(init) else init
+        msg["done"] = msg["stop"] = True
+
+
+def _sites(trace: poutine.Trace) -> dict[str, Site]:
+    return {
+        name: Site(
+            name, site["fn"], site["value"], site["is_observed"], site["scale"],
+            tuple(f.name for f in site["cond_indep_stack"]),
+        )
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
+    }
+
+
+def log_weights(
+    rng: torch.Generator | None, model: Callable, guide: Callable, args: tuple, kwargs: Mapping[str, Any], *,
+    num_local: int = 1, num_global: int = 1, plate: str = "data", nesting: int = 1, analytic_kl: bool = False,
+    pathwise: bool = False, params: Mapping[str, Any] | None = None,
+) -> LogWeights:
+    """Run guide and model; see `LogWeights`. Without `rng` the host's global generator is used."""
+    if rng is not None:
+        with seeded(rng):
+            return log_weights(
+                None, model, guide, args, kwargs, num_local=num_local, num_global=num_global, plate=plate,
+                nesting=nesting, analytic_kl=analytic_kl, pathwise=pathwise, params=params,
+            )
+    if params:
+        model, guide = (poutine.substitute(fn, data=dict(params)) for fn in (model, guide))
+    runs = []
+    for _ in range(num_global):
+        with Particles(num=num_local, plate=plate, nesting=nesting):
+            q_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        p_trace = poutine.trace(poutine.replay(model, trace=q_trace)).get_trace(*args, **kwargs)
+        runs.append(
+            assemble(
+                torch, _sites(p_trace), _sites(q_trace), num_local=num_local, plate=plate, nesting=nesting,
+                kl=kl_divergence if analytic_kl else None, pathwise=pathwise,
+            )
+        )
+    local, global_, scale = zip(*runs, strict=True)
+    global_ = [torch.as_tensor(g, dtype=local[0].dtype, device=local[0].device) for g in global_]
+    return LogWeights(torch.stack(local), torch.stack(global_), scale[0])
+
+
+class HostObjective(ELBO):
+    """An objective of ours as the loss of `pyro.infer.SVI`."""
+
+    def __init_subclass__(cls, engine: Any = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if engine is not None:
+            cls.engine = engine
+
+    def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: Mapping[str, Any]) -> tuple:
+        q_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        return poutine.trace(poutine.replay(model, trace=q_trace)).get_trace(*args, **kwargs), q_trace
+
+    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Minus the bound, in nats for the whole (scaled) data set."""
+        return -self.estimate(self.engine, None, model, guide, args, kwargs)
+
+    def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
+        """The loss without its graph."""
+        with torch.no_grad():
+            return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
+        """The loss, after its backward pass."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return float(loss.detach())
+
+
+NO_VALUE = (
+    "expected an objective with a value, got StochasticML, of which only the gradient means anything: "
+    "judge a machine by exact_log_normalizer, ais or compare"
+)
+
+
+class HostContrastive(ELBO):
+    """The gradient of a `MachineProgram`, for `pyro.infer.SVI`.
+
+    Args:
+        program: the program, which keeps the chains.
+    """
+
+    def __init__(self, program: Any) -> None:
+        super().__init__()
+        self.program = program
+
+    def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: Mapping[str, Any]) -> tuple:
+        return poutine.trace(model).get_trace(*args, **kwargs), poutine.trace(guide).get_trace(*args, **kwargs)
+
+    def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
+        """Refused: it would mean nothing."""
+        raise RuntimeError(NO_VALUE)
+
+    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
+        """One step of the chains, then the gradient; returns the gap of the free energies, in nats."""
+        program = self.program
+        with torch.no_grad():
+            program.chains, _ = program.objective.kernel.step(program.rng, program.machine, program.chains)
+        with gradient_only():
+            trace, _ = self._get_trace(model, guide, args, kwargs)
+            loss = -trace.log_prob_sum()
+        loss.backward()
+        return float(loss.detach())
+
+
+def param_store_conflict(name: str, held: torch.Tensor, own: torch.Tensor) -> str | None:
+    """What to say where Pyro's global store holds another tensor under this name, or None."""
+    if held is own:
+        return None
+    return (
+        f"expected Pyro's parameter store to hold this model's own {name!r}, got another tensor of shape "
+        f"{tuple(held.shape)} from an earlier model: this one would not train. Give the model another name "
+        "(init(..., name=...)), call pyro.clear_param_store(), or train with fit, which does not use the store"
+    )
+
+
+def registered(name: str, own: torch.Tensor) -> torch.Tensor:
+    """The tensor registered as a host parameter.
+
+    Raises:
+        RuntimeError: if the global store holds another tensor under this name.
+    """
+    value = pyro.param(name, own)
+    substituted = value is not own and name not in pyro.get_param_store()
+    if not substituted and (problem := param_store_conflict(name, value, own)):
+        raise RuntimeError(problem)
+    return value

@@ -1,0 +1,253 @@
+r"""Learning machines by gradients of the log-likelihood whose negative phase is sampled.
+
+    d log p(x) = - E_data[ dF(x) ] + E_model[ dF(x~) ]
+
+Each phase is averaged over its own chains. With stochastic maximum likelihood (persistent contrastive divergence) the
+particles x~ are chains that go on from step to step; with contrastive divergence they start at the data. Joined hidden
+layers take a mean-field positive phase: F is replaced by -L(q) at its fixed point.
+
+In a centred machine the offsets follow a moving average of the layers' means, and the biases move along so that p(x)
+stays the same.
+
+References: Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient (Tieleman, 2008),
+section 2; Hinton (2002), eq. 8; Salakhutdinov & Hinton (2009), section 2; How to Center Deep Boltzmann Machines
+(Melchior et al., 2016), algorithm 1.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from deepgen_ppl.evidence.estimates import Contrastive
+from deepgen_ppl.evidence.normalizer import log_unnormalised, negative_phase
+from deepgen_ppl.kernels.base import Kernel
+from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsState
+from deepgen_ppl.learning.objectives import Objective
+from deepgen_ppl.typing import Array, Rng
+from deepgen_ppl.undirected.machine import BoltzmannMachine
+from deepgen_ppl.undirected.mean_field import MeanField, mean_field_bound, mean_statistics
+
+__all__ = ["ContrastiveDivergence", "ContrastiveObjective", "MachineProgram", "StochasticML"]
+
+
+@dataclass(frozen=True)
+class ContrastiveObjective(Objective):
+    """The likelihood gradient of a machine with a sampled negative phase. What `loss` returns has this gradient; as a
+    number it is the gap between the free energies of data and particles, no log-likelihood.
+
+    Args:
+        kernel: transition of the particles, one step an update.
+        hidden: positive phase of joined hidden layers.
+        offset_rate: rate of the moving average that the offsets of a centred machine follow; 0 keeps them.
+        offsets: `data` (means of the positive phase) or `average` (of both phases: the enhanced gradient).
+    """
+
+    kernel: Kernel = field(default_factory=BlockGibbs)
+    hidden: MeanField = field(default_factory=MeanField)
+    offset_rate: float = 0.01
+    offsets: Literal["data", "average"] = "data"
+
+    monitor: ClassVar[str] = "free_energy_gap"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.offset_rate <= 1:
+            raise ValueError(f"expected an offset_rate between 0 and 1, got {self.offset_rate}")
+        if self.offsets not in ("data", "average"):
+            raise ValueError(f"expected offsets 'data' or 'average', got {self.offsets!r}")
+
+    @abstractmethod
+    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, x: Array) -> Any:
+        """State of the kernel after the step that precedes an update."""
+
+    def init_state(self, rng: Rng, model: BoltzmannMachine, x: Array, chains: Any) -> dict[str, Any]:
+        """State with these chains, the positive phase of the first batch, and no mean yet."""
+        state: dict[str, Any] = {"chains": chains, "eta": self._positive(model, x), "means": {}}
+        if self._moves(model):
+            state["means"] = {n: model.buffers[f"{n}.offset"] for n in _centred(model)}
+        return state
+
+    def _positive(self, model: BoltzmannMachine, x: Array) -> dict[str, Array]:
+        joined = not model.structure.independent(model.structure.hidden)
+        return self.hidden.solve(model, x) if joined else {}
+
+    def _moves(self, model: BoltzmannMachine) -> bool:
+        return self.offset_rate > 0 and bool(_centred(model))
+
+    def advance(
+        self, rng: Rng, model: BoltzmannMachine, state: dict[str, Any], x: Array, mask: Array | None
+    ) -> tuple[BoltzmannMachine, dict[str, Any]]:
+        """Move the offsets by the last batch's means, take one step of the particles, settle the positive phase."""
+        if self._moves(model):
+            model = self._recentred(model, state["means"])
+        chains = self.particles(rng, model, state["chains"], x)
+        eta = self._positive(model, x)
+        means = self._means(model, eta, chains, x, mask) if self._moves(model) else {}
+        return model, {"chains": chains, "eta": eta, "means": means}
+
+    def _recentred(self, model: BoltzmannMachine, means: dict[str, Array]) -> BoltzmannMachine:
+        rate = self.offset_rate
+        moved = {n: (1 - rate) * model.buffers[f"{n}.offset"] + rate * mu for n, mu in means.items()}
+        new = model.recentred(moved)
+        return model.with_params(new.params).with_buffers({k: new.buffers[k] for k in model.buffers})
+
+    def _means(
+        self, model: BoltzmannMachine, eta: dict[str, Array], chains: Any, x: Array, mask: Array | None
+    ) -> dict[str, Array]:
+        """Mean statistics of the centred layers, shapes (width,)."""
+        visible, mean = model.structure.visible, model.engine.xp.mean
+        data = model.statistics({visible: x})
+        data |= mean_statistics(model, eta or {n: model.natural(n, data) for n in model.structure.hidden})
+        drawn = model.statistics(chains.position) if self.offsets == "average" else {}
+        out = {}
+        for n in _centred(model):
+            rows = mean(data[n], axis=0) if mask is None else (mask @ data[n]) / model.engine.xp.sum(mask)
+            mu = rows if n not in drawn else 0.5 * (rows + mean(drawn[n], axis=0))
+            out[n] = mu + model.buffers[f"{n}.offset"]
+        return out
+
+    def loss(
+        self, rng: Rng, model: BoltzmannMachine, state: dict[str, Any], x: Array, mask: Array | None, num_data: int
+    ) -> Array:
+        """E_data[F] - E_particles[F], each phase averaged over its own rows."""
+        xp = model.engine.xp
+        if state["eta"]:
+            log_f = mean_field_bound(model, x, state["eta"])
+        else:
+            log_f = log_unnormalised(model, model.structure.visible, x, None)
+        positive = xp.mean(log_f) if mask is None else xp.sum(mask * log_f) / xp.sum(mask)
+        return negative_phase(model, state["chains"].position, self.weights(x, mask)) - positive
+
+    def weights(self, x: Array, mask: Array | None) -> Array | None:
+        """Weights of the particles, None for equal ones."""
+        del x, mask
+        return None
+
+    def on(self, machine: BoltzmannMachine, rng: Rng | int = 0) -> MachineProgram:
+        """The machine as a program for the host's own SVI, with this objective as its loss.
+
+        >>> import deepgen_ppl.numpyro as dg
+        >>> import numpyro, optax
+        >>> rbm = dg.RBM.init(rng=0, visible=6, hidden=3)
+        >>> learner = dg.StochasticML(num_chains=10).on(rbm)
+        >>> svi = numpyro.infer.SVI(learner.model, learner.guide, optax.sgd(0.1), learner.loss)
+        """
+        return MachineProgram(self, machine, rng)
+
+
+def _centred(model: BoltzmannMachine) -> tuple[str, ...]:
+    return tuple(n for n in model.structure.names if f"{n}.offset" in model.buffers)
+
+
+@dataclass(frozen=True)
+class StochasticML(ContrastiveObjective):
+    """Stochastic maximum likelihood, also called persistent contrastive divergence.
+
+    Args:
+        kernel: transition of the chains, one step an update.
+        num_chains: number of persistent chains C.
+        hidden: positive phase of joined hidden layers.
+        offset_rate: rate of the moving average that the offsets of a centred machine follow; 0 keeps them.
+        offsets: `data` or `average`.
+    """
+
+    num_chains: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_chains < 1:
+            raise ValueError(f"expected at least one chain, got num_chains={self.num_chains}")
+
+    def init(self, rng: Rng, model: BoltzmannMachine, x: Array) -> dict[str, Any]:
+        """Chains that start as if the couplings were cut."""
+        return self.init_state(rng, model, x, self.kernel.init(rng, model.uncentred(), self.num_chains))
+
+    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, x: Array) -> Any:
+        """One step of the persistent chains."""
+        return self.kernel.step(rng, model, chains)[0]
+
+
+@dataclass(frozen=True)
+class ContrastiveDivergence(ContrastiveObjective):
+    """Contrastive divergence, CD-k: chains of k sweeps that start at the data. A biased gradient.
+
+    Args:
+        kernel: `BlockGibbs(sweeps=k)`.
+        hidden: unused: the hidden layers must not be joined.
+        offset_rate: rate of the moving average that the offsets of a centred machine follow; 0 keeps them.
+        offsets: `data` or `average`.
+    """
+
+    def init(self, rng: Rng, model: BoltzmannMachine, x: Array) -> dict[str, Any]:
+        """Nothing is kept between steps.
+
+        Raises:
+            ValueError: if the hidden layers are joined, so that the data do not say where they start.
+        """
+        if not model.structure.independent(model.structure.hidden):
+            raise ValueError(
+                f"expected a machine whose hidden layers are not joined for ContrastiveDivergence, got {model!r}: "
+                "use StochasticML"
+            )
+        return self.init_state(rng, model, x, self._start(model, x))
+
+    @staticmethod
+    def _start(model: BoltzmannMachine, x: Array) -> GibbsState:
+        engine, rows = model.engine, x.shape[0]
+        zeros = {n: engine.arrays.asarray(np.zeros(model.structure.layers[n].size), like=x) for n in model.structure.hidden}
+        empty = {n: engine.xp.broadcast_to(zero, (rows, *zero.shape)) for n, zero in zeros.items()}
+        return GibbsState({model.structure.visible: x, **empty})
+
+    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, x: Array) -> Any:
+        """k sweeps from the data; the first draws the hidden layers."""
+        return self.kernel.step(rng, model, self._start(model, x))[0]
+
+    def weights(self, x: Array, mask: Array | None) -> Array | None:
+        """Rows that pad a batch have no particle."""
+        return None if mask is None else mask / mask.sum()
+
+
+class MachineProgram:
+    """A machine as a model-guide pair for the host's SVI: `SVI(p.model, p.guide, optimizer, p.loss)`.
+
+    The chains live in a mutable site on NumPyro and in the program on Pyro; they move once a training step. Offsets of
+    a centred machine keep their values. On Pyro the trained tensors are those of `machine`; on NumPyro
+    `machine.with_params(svi.get_params(state))` puts them back.
+
+    Args:
+        objective: `StochasticML`.
+        machine: the machine.
+        rng: seed or generator of the chains.
+    """
+
+    def __init__(self, objective: ContrastiveObjective, machine: BoltzmannMachine, rng: Rng | int = 0) -> None:
+        if not isinstance(objective, StochasticML):
+            raise TypeError(f"expected StochasticML, whose chains go on from step to step, got {objective!r}")
+        engine = machine.engine
+        self.objective = objective
+        self.rng = engine.random.rng(rng, machine.like)
+        self.machine = machine.with_params(engine.host.trainable(machine.params))
+        self.chains = objective.kernel.init(self.rng, machine.uncentred(), objective.num_chains)
+        self.loss = engine.host.contrastive(self)
+
+    def model(self, x: Array, *, num_data: int | None = None) -> None:
+        """x ~ p(v) of the machine, for every row of the data plate.
+
+        Args:
+            x: data (N, V).
+            num_data: size of the data set that the rows stand for.
+        """
+        host = self.machine.engine.host
+        machine = self.machine.with_params({k: host.param(k, v) for k, v in self.machine.params.items()})
+        chains = host.persistent("chains", self)
+        hidden = None if machine.structure.independent(machine.structure.hidden) else self.objective.hidden
+        law = machine.marginal(log_normalizer=Contrastive(chains.position), hidden=hidden)
+        with host.handlers.scale(scale=1.0 if num_data is None else num_data / x.shape[0]):
+            with host.ppl.plate("data", x.shape[0], dim=-1):
+                host.ppl.sample(machine.structure.visible, law, obs=x)
+
+    def guide(self, x: Array, *, num_data: int | None = None) -> None:
+        """Nothing is latent."""

@@ -1,0 +1,347 @@
+"""`fit`: the short way to train any model of the library.
+
+Minibatches run in the engine's own loop (a compiled scan on JAX, `torch.optim` on torch); this file keeps the order of
+rows, the history, validation, callbacks and checkpoints, the same on both engines.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepgen_ppl.directed.program import Program
+from deepgen_ppl.files import read_arrays, write_arrays
+from deepgen_ppl.learning.contrastive import StochasticML
+from deepgen_ppl.learning.objectives import ELBO, Objective
+from deepgen_ppl.progress import progress_bar
+from deepgen_ppl.typing import Array, Rng
+from deepgen_ppl.undirected.machine import BoltzmannMachine
+
+if TYPE_CHECKING:
+    from deepgen_ppl.engines.base import Engine
+
+__all__ = ["Fit", "Validation", "fit"]
+
+CHUNK = 1000
+"""Number of minibatches that run without a look at the loss."""
+
+Callback = Callable[[int, Any, dict[str, list[float]]], "bool | None"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Data to judge a model by while it is trained.
+
+    Args:
+        data: (M, V).
+        metric: `(model, data) -> float`, larger is better, in nats per datum by convention. By default minus the
+            objective's loss, which only objectives of model-guide pairs have.
+        patience: number of evaluations without a better value after which training stops and the best model is
+            returned; None never stops.
+        every: number of epochs between evaluations.
+    """
+
+    data: Any
+    metric: Callable[[Any, Any], float] | None = None
+    patience: int | None = None
+    every: int = 1
+
+
+@dataclass
+class Fit:
+    """What `fit` returns.
+
+    Attributes:
+        model: the trained model (the best one where validation stopped the training).
+        history: name -> one value an epoch: `epoch`, `seconds`, `loss` (nats per datum) or what the objective has in
+            its place, and `validation`.
+        state: the trainer's last state: `.objective` holds persistent chains, for instance.
+        stopped: why training ended before the last epoch, or None.
+    """
+
+    model: Any
+    history: dict[str, list[float]]
+    state: Any
+    stopped: str | None = None
+
+    def __repr__(self) -> str:
+        last = {k: v[-1] for k, v in self.history.items() if v}
+        ended = f", stopped: {self.stopped}" if self.stopped else ""
+        return f"Fit({self.model!r}, last {last}{ended})"
+
+
+def fit(
+    model: Any,
+    data: Any,
+    *,
+    objective: Objective | None = None,
+    optimizer: Any = None,
+    epochs: int = 10,
+    batch_size: int = 100,
+    rng: Rng | int = 0,
+    validation: Validation | Any = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Fit:
+    """Train a model; it is not changed, the trained one is returned.
+
+    Args:
+        model: a machine or a program.
+        data: array (N, V), or an iterable of batches that can be iterated once an epoch.
+        objective: what to minimise; `StochasticML()` for machines and `ELBO()` for programs by default.
+        optimizer: an optax transformation on NumPyro; on Pyro a constructor `tensors -> torch.optim.Optimizer`. By
+            default `sgd(0.05)` for machines and `adam(1e-3)` for programs.
+        epochs: total number of passes over the data, those before a resume included.
+        batch_size: rows a step; a last batch of another size is not dropped.
+        rng: seed or generator; it fixes the order of rows too.
+        validation: a `Validation`, or data for one with its defaults.
+        callbacks: called after each epoch with (epoch, model, history); one that returns True stops the training.
+        checkpoint: file to write after each epoch.
+        resume: whether to go on from `checkpoint` where it exists.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: for data that do not fit the model, or a checkpoint of another run.
+        TypeError: for an optimizer of the other engine.
+
+    Warns:
+        RuntimeWarning: when a loss is not finite; training stops and the last good model is returned.
+    """
+    engine = model.engine
+    if epochs < 1 or batch_size < 1:
+        raise ValueError(f"expected at least one epoch and one row a batch, got epochs={epochs}, batch_size={batch_size}")
+    if resume and checkpoint is None:
+        raise ValueError("expected checkpoint=... with resume=True, got None")
+    machine = isinstance(model, BoltzmannMachine)
+    objective = objective or (StochasticML() if machine else ELBO())
+    if optimizer is None:
+        optimizer = engine.host.optimizers["sgd"](0.05) if machine else engine.host.optimizers["adam"](1e-3)
+    watch = _check_validation(model, objective, validation)
+    rng = engine.random.rng(rng, model.like)
+    first, second = engine.random.split(rng, 2)
+    seed = int(engine.arrays.to_numpy(engine.random.uniform(first, (), model.like)) * 2**24)
+    source = _source(model, data, batch_size, seed)
+    trainer = engine.host.trainer(objective, optimizer, source.num_data)
+    run = _Run(trainer, source, watch, trainer.init(model, second, source.example()), objective.monitor)
+    run.settings = {"objective": repr(objective), "batch_size": batch_size, "rows": source.num_data, "seed": seed}
+    if resume and Path(checkpoint).is_file():
+        run.restore(checkpoint)
+    bar = progress_bar(range(run.epoch, epochs), type(model).__name__, show=progress)
+    for _ in bar:
+        if not run.stopped:
+            run.one_epoch(bar)
+            run.judge(callbacks)
+            if checkpoint is not None and run.good:
+                run.save(checkpoint)
+    return run.result()
+
+
+class _Run:
+    """One training run: the trainer's state and all that is kept from epoch to epoch."""
+
+    def __init__(self, trainer: Any, source: Any, watch: Validation | None, state: Any, monitor: str) -> None:
+        self.trainer, self.source, self.watch, self.state, self.monitor = trainer, source, watch, state, monitor
+        self.epoch, self.good, self.stopped = 0, True, None
+        self.history: dict[str, list[float]] = {"epoch": [], "seconds": [], monitor: []}
+        self.model = trainer.model(state)
+        self.best: Any = None
+        self.best_value, self.waited = -np.inf, 0
+        self.settings: dict[str, Any] = {}
+
+    def one_epoch(self, bar: Any) -> None:
+        """Steps over all data; on a loss that is not finite the last good model stays."""
+        began, losses = time.perf_counter(), []
+        state = self.state
+        for piece in self.source.epoch(self.epoch):
+            state, values = piece(self.trainer, state)
+            losses.append(values)
+            if not np.isfinite(values).all():
+                self.good = False
+                self.stopped = f"{self.monitor} not finite in epoch {self.epoch + 1}; the model is that before it"
+                warnings.warn(f"training stopped: {self.stopped}", RuntimeWarning, stacklevel=4)
+                return
+        self.state, self.model = state, self.trainer.model(state)
+        if isinstance(self.model, BoltzmannMachine):
+            self.model.check_normalisable()
+        self.epoch += 1
+        self.history["epoch"].append(self.epoch)
+        self.history["seconds"].append(time.perf_counter() - began)
+        self.history[self.monitor].append(float(np.concatenate(losses).mean()))
+        bar.set_postfix({self.monitor: self.history[self.monitor][-1]})
+
+    def judge(self, callbacks: Sequence[Callback]) -> None:
+        """Validation and callbacks."""
+        if not self.good:
+            return
+        if self.watch is not None and self.epoch % self.watch.every == 0:
+            value = float(self.watch.metric(self.model, self.watch.data))
+            self.history.setdefault("validation", []).append(value)
+            if value > self.best_value:
+                self.best, self.best_value, self.waited = self.model, value, 0
+            else:
+                self.waited += 1
+            if self.watch.patience is not None and self.waited >= self.watch.patience:
+                self.stopped = f"no better validation value in {self.waited} evaluations"
+        for callback in callbacks:
+            if callback(self.epoch, self.model, self.history):
+                self.stopped = f"a callback asked for it in epoch {self.epoch}"
+
+    def result(self) -> Fit:
+        """The outcome."""
+        early = self.watch is not None and self.watch.patience is not None and self.best is not None
+        return Fit(self.best if early else self.model, self.history, self.state, self.stopped)
+
+    def save(self, path: str | Path) -> None:
+        """Write the checkpoint."""
+        arrays = dict(self.trainer.export(self.state))
+        if self.best is not None:
+            to_numpy = self.model.engine.arrays.to_numpy
+            arrays |= {f"best.params.{k}": to_numpy(v) for k, v in self.best.params.items()}
+            arrays |= {f"best.buffers.{k}": to_numpy(v) for k, v in self.best.buffers.items()}
+        meta = {
+            "format": 1, "kind": "checkpoint", "settings": self.settings, "epoch": self.epoch, "history": self.history,
+            "best_value": None if self.best is None else self.best_value, "waited": self.waited,
+        }
+        write_arrays(path, arrays, meta)
+
+    def restore(self, path: str | Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: if it belongs to a run with other settings.
+        """
+        arrays, meta = read_arrays(path)
+        if meta["kind"] != "checkpoint" or meta["settings"] != self.settings:
+            raise ValueError(
+                f"expected a checkpoint of a run with {json.dumps(self.settings)} at {path}, "
+                f"got {json.dumps(meta.get('settings', meta['kind']))}"
+            )
+        self.state = self.trainer.restore(self.state, arrays)
+        self.model = self.trainer.model(self.state)
+        self.epoch, self.history, self.waited = meta["epoch"], meta["history"], meta["waited"]
+        if meta["best_value"] is not None:
+            asarray, like = self.model.engine.arrays.asarray, self.model.like
+            params, buffers = (
+                {k[len(p) :]: asarray(v, like=like) for k, v in arrays.items() if k.startswith(p)}
+                for p in ("best.params.", "best.buffers.")
+            )
+            self.best, self.best_value = self.model.with_params(params).with_buffers(buffers), meta["best_value"]
+
+
+@dataclass
+class _Rows:
+    """Data in one array: an epoch is a permutation of the rows, fixed by seed and epoch."""
+
+    data: Array
+    batch_size: int
+    seed: int
+    num_data: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.num_data = self.data.shape[0]
+        self.batch_size = min(self.batch_size, self.num_data)
+
+    def example(self) -> Array:
+        """A first batch."""
+        return self.data[: self.batch_size]
+
+    def epoch(self, number: int) -> Iterator[Callable]:
+        """Pieces of work, each at most `CHUNK` batches of one size."""
+        order = np.random.default_rng([self.seed, number]).permutation(self.num_data)
+        full = self.num_data // self.batch_size
+        rows = order[: full * self.batch_size].reshape(full, self.batch_size)
+        for at in range(0, full, CHUNK):
+            yield lambda trainer, state, r=rows[at : at + CHUNK]: trainer.run(state, self.data, r, None)
+        if rest := order[full * self.batch_size :].tolist():
+            padded = np.array([rest + [rest[0]] * (self.batch_size - len(rest))])
+            mask = np.arange(self.batch_size)[None] < len(rest)
+            yield lambda trainer, state: trainer.run(state, self.data, padded, mask)
+
+
+@dataclass
+class _Batches:
+    """Data as an iterable of batches, iterated once an epoch."""
+
+    model: Any
+    batches: Iterable
+    num_data: int = field(init=False)
+    rows: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        sizes = [np.shape(batch)[0] for batch in self.batches]
+        if not sizes or not sum(sizes):
+            raise ValueError("expected at least one batch with rows, got none")
+        if len([np.shape(batch)[0] for batch in self.batches]) != len(sizes):
+            raise ValueError(
+                "expected an iterable that can be iterated once an epoch, got one that is exhausted: "
+                "pass a list or an object whose __iter__ starts again"
+            )
+        self.num_data, self.rows = sum(sizes), max(sizes)
+
+    def example(self) -> Array:
+        """A first batch, padded to the largest size."""
+        return self._padded(next(iter(self.batches)))[0]
+
+    def _padded(self, batch: Any) -> tuple[Array, np.ndarray | None]:
+        x = _checked(self.model, batch, "a batch")
+        if (rows := x.shape[0]) == self.rows:
+            return x, None
+        index = np.minimum(np.arange(self.rows), rows - 1)
+        return x[self.model.engine.arrays.asarray(index)], np.arange(self.rows) < rows
+
+    def epoch(self, number: int) -> Iterator[Callable]:
+        """One batch a piece."""
+        del number
+        for batch in self.batches:
+            x, mask = self._padded(batch)
+            yield lambda trainer, state, x=x, mask=mask: trainer.step(state, x, mask)
+
+
+def _source(model: Any, data: Any, batch_size: int, seed: int) -> _Rows | _Batches:
+    if hasattr(data, "shape"):
+        return _Rows(_checked(model, data, "data"), batch_size, seed)
+    if isinstance(data, Iterable):
+        return _Batches(model, data)
+    raise TypeError(f"expected data as an array (N, V) or an iterable of batches, got {type(data).__name__}")
+
+
+def _checked(model: Any, x: Any, name: str) -> Array:
+    """Data of the right shape and values, in the model's dtype and on its device."""
+    arrays = model.engine.arrays
+    plain = arrays.to_numpy(x)
+    if plain.ndim != 2:
+        raise ValueError(f"expected {name} of shape (N, V), got shape {plain.shape}")
+    if (unit := getattr(model, "data_unit", None)) is not None:
+        unit.check(plain, name)
+    return arrays.asarray(x, like=model.like)
+
+
+def _check_validation(model: Any, objective: Objective, validation: Any) -> Validation | None:
+    if validation is None:
+        return None
+    watch = validation if isinstance(validation, Validation) else Validation(validation)
+    x = _checked(model, watch.data, "validation data")
+    metric = watch.metric
+    if metric is None:
+        if not isinstance(model, Program):
+            raise ValueError(
+                f"expected Validation(data, metric=...) with {type(objective).__name__}, which has no loss to stop on: "
+                "the gap of free energies means nothing"
+            )
+        metric = _default_metric(objective, model.engine)
+    return Validation(x, metric, watch.patience, watch.every)
+
+
+def _default_metric(objective: Objective, engine: Engine) -> Callable[[Any, Array], float]:
+    """The objective's bound, in nats per datum, with the same draws at every call."""
+    evaluate = engine.control.compile(lambda model, rng, x: -objective.loss(rng, model, {}, x, None, x.shape[0]))
+    return lambda model, x: float(evaluate(model, engine.random.rng(0, model.like), x))

@@ -1,0 +1,27 @@
+"""Names for the things that annotations speak of, and the axis letters used in every docstring.
+
+Axis letters: N data, C chains, S global particles, K local particles, V visible width, H hidden width, D latent width.
+All logarithms are natural; log-probabilities and energies are in nats, per datum unless a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+__all__ = ["Array", "Distribution", "Params", "Rng", "State"]
+
+Array: TypeAlias = Any
+"""A `jax.Array` on the NumPyro engine, a `torch.Tensor` on the Pyro engine."""
+
+Rng: TypeAlias = Any
+"""A JAX key or a `torch.Generator`; wherever a user passes one, an integer seed is accepted too."""
+
+Distribution: TypeAlias = Any
+"""A distribution object of the host: `numpyro.distributions.Distribution` or `pyro.distributions.TorchDistribution`."""
+
+State: TypeAlias = Mapping[str, Array]
+"""The values of the blocks of an energy: block name -> array of shape (..., block size)."""
+
+Params: TypeAlias = Mapping[str, Array]
+"""A flat dict of arrays, the exchange format of every model."""

@@ -1,0 +1,107 @@
+r"""Restricted Boltzmann machine.
+
+    E(v, h) = - (v - mu)' b - (h - nu)' c - (v - mu)' W (h - nu)
+    F(v)    = - (v - mu)' b - sum_j [ softplus(eta_j) - nu_j eta_j ],   eta = c + (v - mu)' W
+
+with v in {0,1}^V, h in {0,1}^H, weights W (V, H), biases b (V,), c (H,) and centring offsets mu (V,), nu (H,), zero
+when the machine is not centred.
+
+References: Training Products of Experts by Minimizing Contrastive Divergence (Hinton, 2002), eq. 7;
+How to Center Deep Boltzmann Machines (Melchior et al., 2016), eq. 7.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deepgen_ppl.typing import Array, Rng
+from deepgen_ppl.undirected.couplings import Dense
+from deepgen_ppl.undirected.initial import initial_arrays
+from deepgen_ppl.undirected.machine import BoltzmannMachine
+from deepgen_ppl.undirected.units import Bernoulli, Gaussian, Unit
+
+__all__ = ["RBM", "GaussianBernoulliRBM"]
+
+
+class RBM(BoltzmannMachine):
+    """Restricted Boltzmann machine: a visible layer `v` and a hidden layer `h`, joined by a full weight matrix.
+
+    Args:
+        weight: W, shape (V, H).
+        visible_bias: b, shape (V,).
+        hidden_bias: c, shape (H,).
+        visible: unit of the visible layer; `Bernoulli(V)` by default.
+        hidden: unit of the hidden layer; `Bernoulli(H)` by default.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+
+    def __init__(
+        self, weight: Array, visible_bias: Array, hidden_bias: Array, *, visible: Unit | None = None,
+        hidden: Unit | None = None,
+    ) -> None:
+        if len(np.shape(weight)) != 2:
+            raise ValueError(f"expected a weight of shape (V, H), got shape {np.shape(weight)}")
+        visible, hidden = visible or Bernoulli(np.shape(weight)[0]), hidden or Bernoulli(np.shape(weight)[1])
+        arrays = {"v.bias": visible_bias, "h.bias": hidden_bias, "v-h.weight": weight}
+        for name, unit in (("v", visible), ("h", hidden)):
+            arrays |= {f"{name}.{k}": v for k, v in unit.init_arrays()[0].items()}
+        super().__init__({"v": visible, "h": hidden}, [Dense(("v", "h"))], arrays)
+
+    @classmethod
+    def init(
+        cls, rng: Rng | int, visible: int | Unit, hidden: int | Unit, *, centred: bool = True, data: Any = None,
+        scale: float = 0.01, dtype: str = "float32",
+    ) -> RBM:
+        """A machine with small random weights.
+
+        Args:
+            rng: seed or generator.
+            visible: number of Bernoulli units, or a unit.
+            hidden: number of Bernoulli units, or a unit.
+            centred: whether to subtract offsets from the statistics; training moves them.
+            data: (N, V) from which to take the visible bias and offset (the base rates).
+            scale: standard deviation of the weights.
+            dtype: `float32` or `float64`.
+        """
+        layers = {"v": _unit(visible), "h": _unit(hidden)}
+        return initial_arrays(
+            cls, rng, layers, [Dense(("v", "h"))], centred=centred, data=data, scale=scale, dtype=dtype
+        )
+
+
+class GaussianBernoulliRBM(RBM):
+    r"""RBM with real visible units: E(v, h) = sum_i v_i^2 / (2 sigma_i^2) - b'v - c'h - v'W h, offsets apart.
+
+    p(v | h) = Normal(sigma^2 (b + W h), sigma) and p(h | v) = Bernoulli(sigmoid(c + W'v)).
+    In the letters of the reference, b and W here are its b / sigma^2 and W / sigma^2.
+
+    Reference: Improved Learning of Gaussian-Bernoulli Restricted Boltzmann Machines (Cho et al., 2011), eq. 3-5.
+    """
+
+    @classmethod
+    def init(
+        cls, rng: Rng | int, visible: int | Unit, hidden: int | Unit, *, visible_scale: float | None = 1.0,
+        centred: bool = True, data: Any = None, scale: float = 0.01, dtype: str = "float32",
+    ) -> GaussianBernoulliRBM:
+        """A machine with small random weights.
+
+        Args:
+            rng: seed or generator.
+            visible: number of real units, or a unit.
+            hidden: number of Bernoulli units, or a unit.
+            visible_scale: standard deviation sigma of the visible units; None learns one for each.
+            centred: whether to subtract offsets from the statistics; training moves them.
+            data: (N, V) from which to take the visible bias and offset.
+            scale: standard deviation of the weights.
+            dtype: `float32` or `float64`.
+        """
+        visible = visible if isinstance(visible, Unit) else Gaussian(visible, scale=visible_scale)
+        return super().init(rng, visible, hidden, centred=centred, data=data, scale=scale, dtype=dtype)
+
+
+def _unit(unit: int | Unit) -> Unit:
+    return unit if isinstance(unit, Unit) else Bernoulli(unit)
