@@ -8,10 +8,13 @@ RBM(v: Bernoulli(6), h: Bernoulli(3); v-h, centred; torch.float32)
 
 from __future__ import annotations
 
+from deepgen_ppl.diagnostics.arviz import to_arviz
 from deepgen_ppl.directed import program, vae
 from deepgen_ppl.engines.pyro import ENGINE, HostObjective, ProgramBase
 from deepgen_ppl.evidence.ais import ais
+from deepgen_ppl.evidence.compare import Comparison, compare
 from deepgen_ppl.evidence.estimates import Contrastive, LogNormalizer
+from deepgen_ppl.evidence.evidence import Evidence, EvidenceOptions, evidence
 from deepgen_ppl.evidence.exact import exact_log_normalizer
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs
 from deepgen_ppl.learning import objectives

@@ -89,15 +89,38 @@ def reverse_step(path: Path, carry: Carry, x: tuple[Rng, Array, Array]) -> tuple
     return (keep, log_w, lost), None
 
 
-def _run(step: Callable, path: Path, rng: Rng, carry: Carry, low: Array, high: Array) -> Carry:
-    engine = path.end.engine
+def _run(
+    step: Callable, start: BoltzmannMachine, machine: BoltzmannMachine, rng: Rng, carry: Carry, low: Array, high: Array
+) -> Carry:
+    engine, path = machine.engine, Path(start, machine)
     keys = engine.random.split(rng, low.shape[0])
     return engine.control.loop(lambda c, x: step(path, c, x), carry, (keys, low, high))[0]
 
 
+def _draw_independent(num: int, rng: Rng, machine: BoltzmannMachine) -> Position:
+    """Exact draws of a machine without couplings."""
+    engine, items = machine.engine, machine.uncentred().structure.items
+    position = {}
+    for key, (name, unit) in zip(engine.random.split(rng, len(items)), items, strict=True):
+        eta = machine.params[f"{name}.bias"]
+        eta = engine.xp.broadcast_to(eta, (num, *eta.shape))
+        position[name] = unit.draw(engine, key, eta, machine.layer_arrays(name))
+    return position
+
+
+def _log_z_independent(machine: BoltzmannMachine) -> Array:
+    """log Z = sum_l A_l(b_l) of a machine without couplings."""
+    machine = machine.uncentred()
+    total = -machine.buffers.get("energy_offset", 0.0)
+    for name, unit in machine.structure.items:
+        terms = unit.log_partition(machine.engine, machine.params[f"{name}.bias"], machine.layer_arrays(name))
+        total = total + machine.engine.xp.sum(terms)
+    return total
+
+
 @functools.cache
-def _compiled(engine: Engine, step: Callable) -> Callable:
-    return engine.control.compile(functools.partial(_run, step))
+def _compiled(engine: Engine, fn: Callable, *options: Any) -> Callable:
+    return engine.control.compile(functools.partial(fn, *options))
 
 
 def ais(
@@ -139,32 +162,26 @@ def ais(
     start = _start(machine, data) if start is None else start
     if start.structure.couplings:
         raise ValueError(f"expected a start without couplings, whose log Z is known, got {start!r}")
-    path = Path(start, machine)
     rng = engine.random.rng(rng, machine.like)
     first, rest = engine.random.split(rng, 2)
-    log_z_start = _log_normalizer_independent(path.start)
+    with engine.control.double():
+        log_z_start = float(_compiled(engine, _log_z_independent)(start.astype("float64")))
     flags: tuple[str, ...] = ()
-    keep_names = machine.structure.split[0]
     if reverse:
-        position, flags = _draws_of(first, path.end, num_runs, initial)
+        position, flags = _draws_of(first, machine, num_runs, initial)
     else:
-        position = _draw_independent(first, path.start, num_runs)
-    low, high = (engine.arrays.asarray(b.astype(np.float64), like=machine.like) for b in (betas[:-1], betas[1:]))
-    zero = engine.xp.zeros_like(position[keep_names[0]][:, 0])
-    carry: Carry = ({n: position[n] for n in keep_names}, zero, zero)
-    step = reverse_step if reverse else forward_step
-    starts = list(range(0, len(betas) - 1, CHUNK))
-    for at, key in zip(
-        progress_bar(starts[::-1] if reverse else starts, "AIS", show=progress),
-        engine.random.split(rest, len(starts)), strict=True,
-    ):
-        rows = slice(at, at + CHUNK)
-        pieces = (low[rows], high[rows])
-        if reverse:
-            pieces = tuple(engine.xp.flip(b, axis=0) for b in pieces)
-        carry = _compiled(engine, step)(path, key, carry, *pieces)
+        position = _compiled(engine, _draw_independent, num_runs)(first, start)
+    position = {n: position[n] for n in machine.structure.split[0]}
+    zero = engine.arrays.asarray(np.zeros(num_runs), like=machine.like)
+    carry: Carry = (position, zero, zero)
+    pieces = _pieces(betas, reverse=reverse)
+    run = _compiled(engine, _run, reverse_step if reverse else forward_step)
+    keys = engine.random.split(rest, len(pieces))
+    for piece, key in zip(progress_bar(pieces, "AIS", show=progress), keys, strict=True):
+        low, high = (engine.arrays.asarray(b, like=machine.like) for b in piece)
+        carry = run(start, machine, key, carry, low, high)
     log_w = engine.arrays.to_numpy(carry[1]).astype(float)
-    value, se, ess = log_mean_exp(log_w)
+    value, se, _ = log_mean_exp(log_w)
     flags += () if np.isfinite(se) else ("weights_degenerate",)
     method = f"AIS {'reverse' if reverse else 'forward'}, {len(betas)} temperatures, {num_runs} runs"
     common = {"se": se, "method": method, "belongs_to": machine_fingerprint(machine), "flags": flags}
@@ -176,6 +193,17 @@ def ais(
         log_z_start + value, kind="bound", side="lower", particles=carry[0], weights=weights,
         log_weights=log_z_start + log_w, **common,
     )
+
+
+def _pieces(betas: np.ndarray, *, reverse: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (low, high) in pieces of one length; steps at beta = 1, which weigh nothing, fill up the last of them."""
+    steps = len(betas) - 1
+    count = -(-steps // CHUNK)
+    betas = np.concatenate([betas, np.ones(-steps % count)])
+    low, high = betas[:-1], betas[1:]
+    if reverse:
+        low, high = low[::-1], high[::-1]
+    return list(zip(np.split(low, count), np.split(high, count), strict=True))
 
 
 def _check_betas(betas: int | np.ndarray) -> np.ndarray:
@@ -192,27 +220,8 @@ def _start(machine: BoltzmannMachine, data: Any) -> BoltzmannMachine:
     return independent_machine(machine, {visible: mean_statistic(type(machine), machine.structure.layers[visible], data)})
 
 
-def _log_normalizer_independent(machine: BoltzmannMachine) -> float:
-    """log Z = sum_l A_l(b_l) of a machine without couplings, in float64."""
-    engine = machine.engine
-    with engine.control.double():
-        machine = machine.astype("float64")
-        total = -float(machine.buffers.get("energy_offset", 0.0))
-        for name, unit in machine.structure.items:
-            bias = machine.params[f"{name}.bias"]
-            total += float(engine.xp.sum(unit.log_partition(engine, bias, machine.layer_arrays(name))))
-    return total
-
-
-def _draw_independent(rng: Rng, machine: BoltzmannMachine, num: int) -> Position:
-    position = {}
-    for key, (name, unit) in zip(
-        machine.engine.random.split(rng, len(machine.structure.items)), machine.structure.items, strict=True
-    ):
-        eta = machine.params[f"{name}.bias"]
-        eta = machine.engine.xp.broadcast_to(eta, (num, *eta.shape))
-        position[name] = unit.draw(machine.engine, key, eta, machine.layer_arrays(name))
-    return position
+def _draw_exact(num: int, rng: Rng, machine: BoltzmannMachine) -> Position:
+    return draw_exact(rng, machine, num)
 
 
 def _draws_of(
@@ -233,6 +242,6 @@ def _draws_of(
         )
     engine = machine.engine
     with engine.control.double():
-        exact = draw_exact(rng, machine.astype("float64"), num)
+        exact = _compiled(engine, _draw_exact, num)(rng, machine.astype("float64"))
         exact = {k: engine.arrays.to_numpy(v) for k, v in exact.items()}
     return {k: engine.arrays.asarray(v, like=machine.like) for k, v in exact.items()}, ()

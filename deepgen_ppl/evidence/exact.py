@@ -79,6 +79,7 @@ def log_normalizer_by_enumeration(machine: BoltzmannMachine) -> Array:
         ValueError: above 2^25 joint states.
     """
     check_enumerable(machine)
+    machine = machine.uncentred()
     engine, keep = machine.engine, machine.structure.split[0]
     total = num_states(machine, keep)
     chunk = min(CHUNK, total)
@@ -110,7 +111,7 @@ def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
     """
     check_enumerable(machine)
     with machine.engine.control.double():
-        value = float(_compiled(machine.engine)(machine.astype("float64").uncentred()))
+        value = float(_compiled(machine.engine)(machine.astype("float64")))
     return LogNormalizer(value, 0.0, "exact", "both", "enumeration", belongs_to=machine_fingerprint(machine))
 
 

@@ -255,16 +255,18 @@ class _Rows:
         return self.data[: self.batch_size]
 
     def epoch(self, number: int) -> Iterator[Callable]:
-        """Pieces of work, each at most `CHUNK` batches of one size."""
+        """Pieces of work, each at most `CHUNK` batches; the rows that pad the last batch are masked."""
         order = np.random.default_rng([self.seed, number]).permutation(self.num_data)
-        full = self.num_data // self.batch_size
-        rows = order[: full * self.batch_size].reshape(full, self.batch_size)
-        for at in range(0, full, CHUNK):
-            yield lambda trainer, state, r=rows[at : at + CHUNK]: trainer.run(state, self.data, r, None)
-        if rest := order[full * self.batch_size :].tolist():
-            padded = np.array([rest + [rest[0]] * (self.batch_size - len(rest))])
-            mask = np.arange(self.batch_size)[None] < len(rest)
-            yield lambda trainer, state: trainer.run(state, self.data, padded, mask)
+        batches = -(-self.num_data // self.batch_size)
+        padding = batches * self.batch_size - self.num_data
+        rows = np.concatenate([order, np.repeat(order[-1:], padding)]).reshape(batches, self.batch_size)
+        mask = None
+        if padding:
+            mask = np.arange(batches * self.batch_size).reshape(batches, self.batch_size) < self.num_data
+        for at in range(0, batches, CHUNK):
+            piece = slice(at, at + CHUNK)
+            kept = None if mask is None else mask[piece]
+            yield lambda trainer, state, r=rows[piece], m=kept: trainer.run(state, self.data, r, m)
 
 
 @dataclass

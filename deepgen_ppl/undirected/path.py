@@ -109,18 +109,14 @@ def independent_machine(machine: BoltzmannMachine, means: Mapping[str, np.ndarra
             keep their bias.
     """
     engine, means = machine.engine, dict(means or {})
-    structure = machine.structure
-    params, source = {}, machine.uncentred()
+    structure, to_numpy = machine.structure, machine.engine.arrays.to_numpy
+    params = {}
     for name, unit in structure.items:
-        arrays = {k: engine.arrays.to_numpy(v).astype(float) for k, v in source.layer_arrays(name).items()}
-        offset = machine.buffers.get(f"{name}.offset")
-        mean = means.get(name, None if offset is None else engine.arrays.to_numpy(offset).astype(float))
-        bias = source.params[f"{name}.bias"]
-        if mean is not None:
-            bias = engine.arrays.asarray(unit.eta_from_mean(mean, arrays), like=bias)
-        params[f"{name}.bias"] = bias
-        params |= {f"{name}.{k}": source.params[f"{name}.{k}"] for k in unit.init_arrays()[0]}
-    buffers = {k: v for k, v in source.buffers.items() if k.endswith(".log_sigma")}
-    bare = type(structure)(structure.items, ())
-    return machine.from_arrays(bare, params, buffers)
-
+        arrays = {k: to_numpy(v).astype(float) for k, v in machine.layer_arrays(name).items()}
+        offset, bias = machine.buffers.get(f"{name}.offset"), machine.params[f"{name}.bias"]
+        mean = means.get(name, None if offset is None else to_numpy(offset).astype(float))
+        eta = None if mean is None else unit.eta_from_mean(mean, arrays)
+        params[f"{name}.bias"] = bias if eta is None else engine.arrays.asarray(eta, like=bias)
+        params |= {f"{name}.{k}": machine.params[f"{name}.{k}"] for k in unit.init_arrays()[0]}
+    buffers = {k: v for k, v in machine.buffers.items() if k.endswith(".log_sigma")}
+    return machine.from_arrays(type(structure)(structure.items, ()), params, buffers)

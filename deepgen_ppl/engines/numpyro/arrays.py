@@ -25,7 +25,7 @@ def asarray(x: Any, like: Any = None, dtype: Any = None) -> jax.Array:
     elif x.dtype.kind == "f":
         dtype = jnp.dtype(np.float64 if x.dtype == np.float64 else np.float32)
     else:
-        dtype = x.dtype
+        return jnp.asarray(x)
     if dtype == np.float64 and not jax.config.jax_enable_x64:
         raise TypeError(
             "expected float32 parameters, got float64 while JAX runs without x64 (it would round them silently): "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
 
@@ -83,6 +84,13 @@ class HostKernel(MCMCKernel):
         """One step of one chain, or of a batch of chains."""
         del model_args, model_kwargs
         return self._step(state) if is_prng_key(state.rng_key) else jax.vmap(self._step)(state)
+
+    @staticmethod
+    def by_chain(mcmc: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Blocks (chain, draw, n) and statistics (chain, draw) of a run."""
+        position = {k: np.asarray(v) for k, v in mcmc.get_samples(group_by_chain=True).items()}
+        extra = mcmc.get_extra_fields(group_by_chain=True)
+        return position, {k: np.asarray(v) for k, v in extra.items()}
 
     def get_diagnostics_str(self, state: HostState) -> str:
         """For the progress bar."""

@@ -48,7 +48,7 @@ def _step(objective: Any, optimizer: Any, num_data: int, state: TrainState, x: j
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(objective: Any, optimizer: Any, num_data: int) -> tuple[Callable, Callable]:
+def _compiled(objective: Any, optimizer: Any, num_data: int) -> tuple[Callable, Callable, Callable]:
     step = functools.partial(_step, objective, optimizer, num_data)
 
     @jax.jit
@@ -58,7 +58,12 @@ def _compiled(objective: Any, optimizer: Any, num_data: int) -> tuple[Callable, 
             return jax.lax.scan(lambda s, r: step(s, data[r], None), state, rows)
         return jax.lax.scan(lambda s, r: step(s, data[r[0]], r[1]), state, (rows, mask))
 
-    return scan, jax.jit(step)
+    @jax.jit
+    def init(model: Any, rng: jax.Array, x: jax.Array) -> TrainState:
+        rng, first = jax.random.split(rng)
+        return TrainState(model, optimizer.init(model.params), objective.init(first, model, x), rng)
+
+    return init, scan, jax.jit(step)
 
 
 class Trainer:
@@ -76,12 +81,11 @@ class Trainer:
         if not isinstance(optimizer, optax.GradientTransformation):
             raise TypeError(f"expected an optax.GradientTransformation on the NumPyro engine, got {optimizer!r}")
         self.objective, self.optimizer, self.num_data = objective, optimizer, num_data
-        self._scan, self._one = _compiled(objective, optimizer, num_data)
+        self._init, self._scan, self._one = _compiled(objective, optimizer, num_data)
 
     def init(self, model: Any, rng: jax.Array, x: jax.Array) -> TrainState:
         """First state."""
-        rng, first = jax.random.split(rng)
-        return TrainState(model, self.optimizer.init(model.params), self.objective.init(first, model, x), rng)
+        return self._init(model, rng, x)
 
     def run(self, state: TrainState, data: jax.Array, rows: np.ndarray, mask: np.ndarray | None) -> tuple:
         """Steps over `data[rows]`, rows (batches, B): (state, losses)."""

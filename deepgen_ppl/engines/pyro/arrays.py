@@ -20,7 +20,8 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.int
 def asarray(x: Any, like: Any = None, dtype: Any = None) -> torch.Tensor:
     """Array of the engine; see `Arrays`."""
     if like is not None:
-        return torch.as_tensor(x, dtype=like.dtype, device=like.device)
+        own = x if isinstance(x, torch.Tensor) else torch.tensor(np.ascontiguousarray(x))
+        return own.to(dtype=like.dtype, device=like.device)
     if isinstance(x, torch.Tensor) and dtype is None:
         return x
     if not isinstance(x, torch.Tensor):
@@ -121,16 +122,18 @@ def _rows(xs: Any, t: int) -> Any:
     return xs[t]
 
 
-def _length(xs: Any) -> int:
-    while isinstance(xs, (dict, tuple)):
-        xs = next(iter(xs.values() if isinstance(xs, dict) else xs))
-    return len(xs)
+def _lengths(xs: Any) -> list[int]:
+    if xs is None:
+        return []
+    if isinstance(xs, (dict, tuple)):
+        return [n for x in (xs.values() if isinstance(xs, dict) else xs) for n in _lengths(x)]
+    return [len(xs)]
 
 
 def loop(step: Callable, carry: Any, xs: Any = None, length: int | None = None) -> tuple[Any, Any]:
     """The loop that `jax.lax.scan` describes."""
     ys = []
-    for t in range(_length(xs) if length is None else length):
+    for t in range(_lengths(xs)[0] if length is None else length):
         carry, y = step(carry, _rows(xs, t))
         ys.append(y)
     return carry, (_stack(ys) if ys else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import numpy as np
 import torch
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 
@@ -63,6 +64,14 @@ class HostKernel(MCMCKernel):
             self._state, info = self.kernel.step(self._rng, self.target, state)
         self._acceptance.append(float(info.acceptance_rate))
         return self._state.position
+
+    @staticmethod
+    def by_chain(mcmc: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Blocks (chain, draw, n) and statistics (chain, draw) of a run."""
+        position = {k: np.moveaxis(v.cpu().numpy(), 1, 0) for k, v in mcmc.get_samples().items()}
+        chains, draws = next(iter(position.values())).shape[:2]
+        rates = np.asarray(mcmc.sampler.kernel._acceptance[-draws:])
+        return position, {"acceptance_rate": np.broadcast_to(rates, (chains, draws))}
 
     def logging(self) -> OrderedDict:
         """For the progress bar."""

@@ -1,0 +1,221 @@
+"""Speed of block Gibbs in an RBM 784 x 500: CPU time of one sweep of all chains, on one core.
+
+    make result NAME=speed_gibbs            or: python benchmarks/speed_gibbs.py [--smoke] [--engine both] [--out FILE]
+
+The limit is the two matrix products of a sweep alone, in the same engine and the same loop. Contestants: `BlockGibbs`
+in the engine's loop, a loop written by hand, the same kernel inside the host's own MCMC (marginal cost of a sweep, from
+two lengths), and scikit-learn's `BernoulliRBM.gibbs`.
+"""
+
+from pathlib import Path
+
+import common
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import pyro
+import torch
+import typer
+from sklearn.neural_network import BernoulliRBM
+
+import deepgen_ppl.numpyro as dgn
+import deepgen_ppl.pyro as dgp
+
+
+def weights(visible: int, hidden: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights and biases of the machine that everyone runs."""
+    rng = np.random.default_rng(seed)
+    w = rng.normal(scale=0.05, size=(visible, hidden)).astype(np.float32)
+    return w, rng.normal(scale=0.1, size=visible).astype(np.float32), np.zeros(hidden, np.float32)
+
+
+def with_weights(dg: object, w: np.ndarray, b: np.ndarray, c: np.ndarray, *, centred: bool) -> object:
+    """The machine in an engine."""
+    rbm = dg.RBM.init(rng=0, visible=w.shape[0], hidden=w.shape[1], centred=centred)
+    asarray = dg.engine.arrays.asarray
+    return rbm.with_params({"v-h.weight": asarray(w), "v.bias": asarray(b), "h.bias": asarray(c)})
+
+
+def ours(dg: object, rbm: object, chains: int, sweeps: int) -> object:
+    """`BlockGibbs.step` in the engine's own loop."""
+    kernel, engine = dg.BlockGibbs(), dg.engine
+
+    def run(rbm: object, rng: object, state: object) -> object:
+        keys = engine.random.split(rng, sweeps)
+        return engine.control.loop(lambda s, key: (kernel.step(key, rbm, s)[0], None), state, keys)[0]
+
+    run = engine.control.compile(run)
+    rng = engine.random.rng(0, rbm.like)
+    state = kernel.init(rng, rbm, chains)
+    return lambda: jax.block_until_ready(run(rbm, rng, state))
+
+
+def jax_contestants(w: np.ndarray, b: np.ndarray, c: np.ndarray, chains: int, sweeps: int) -> dict:
+    """The limit, loops by hand, and ours on JAX."""
+    visible, hidden = w.shape
+
+    @jax.jit
+    def products(w: jax.Array, v: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda v, _: (((v @ w) @ w.T) * 1e-3, None), v, None, length=sweeps)[0]
+
+    @jax.jit
+    def by_hand(w: jax.Array, b: jax.Array, c: jax.Array, v: jax.Array, key: jax.Array) -> jax.Array:
+        def sweep(v: jax.Array, key: jax.Array) -> tuple:
+            first, second = jax.random.split(key)
+            h = jax.random.uniform(first, (chains, hidden)) < jax.nn.sigmoid(v @ w + c)
+            v = jax.random.uniform(second, (chains, visible)) < jax.nn.sigmoid(h.astype(v.dtype) @ w.T + b)
+            return v.astype(w.dtype), None
+
+        return jax.lax.scan(sweep, v, jax.random.split(key, sweeps))[0]
+
+    jw, jb, jc = map(jnp.asarray, (w, b, c))
+    v, key = jnp.ones((chains, visible)), jax.random.key(0)
+    runs = {
+        "products": lambda: jax.block_until_ready(products(jw, v)),
+        "by_hand": lambda: jax.block_until_ready(by_hand(jw, jb, jc, v, key)),
+        "ours": ours(dgn, with_weights(dgn, w, b, c, centred=False), chains, sweeps),
+        "ours_centred": ours(dgn, with_weights(dgn, w, b, c, centred=True), chains, sweeps),
+    }
+    return {name: (run, sweeps) for name, run in runs.items()}
+
+
+def torch_contestants(w: np.ndarray, b: np.ndarray, c: np.ndarray, chains: int, sweeps: int) -> dict:
+    """The limit, loops by hand, and ours on torch."""
+    tw, tb, tc = map(torch.as_tensor, (w, b, c))
+    ones = torch.ones(chains, w.shape[0])
+
+    @torch.no_grad()
+    def products() -> torch.Tensor:
+        v = ones
+        for _ in range(sweeps):
+            v = (v @ tw) @ tw.T * 1e-3
+        return v
+
+    @torch.no_grad()
+    def by_hand() -> torch.Tensor:
+        v = ones
+        for _ in range(sweeps):
+            h = torch.bernoulli(torch.sigmoid(v @ tw + tc))
+            v = torch.bernoulli(torch.sigmoid(h @ tw.T + tb))
+        return v
+
+    @torch.no_grad()
+    def in_place() -> torch.Tensor:
+        v, noise_h, noise_v = ones, torch.empty(chains, w.shape[1]), torch.empty(chains, w.shape[0])
+        for _ in range(sweeps):
+            h = torch.addmm(tc, v, tw).sigmoid_()
+            h = torch.lt(noise_h.uniform_(), h, out=h)
+            v = torch.addmm(tb, h, tw.T).sigmoid_()
+            v = torch.lt(noise_v.uniform_(), v, out=v)
+        return v
+
+    runs = {
+        "products": products,
+        "by_hand": by_hand,
+        "by_hand_in_place": in_place,
+        "ours": ours(dgp, with_weights(dgp, w, b, c, centred=False), chains, sweeps),
+        "ours_centred": ours(dgp, with_weights(dgp, w, b, c, centred=True), chains, sweeps),
+    }
+    return {name: (run, sweeps) for name, run in runs.items()}
+
+
+def scikit_learn(w: np.ndarray, b: np.ndarray, c: np.ndarray, chains: int, sweeps: int, dtype: str) -> object:
+    """`BernoulliRBM.gibbs`."""
+    rbm = BernoulliRBM(n_components=w.shape[1], random_state=0)
+    rbm.fit(np.zeros((2, w.shape[0]), dtype))
+    rbm.components_, rbm.intercept_visible_, rbm.intercept_hidden_ = (x.astype(dtype) for x in (w.T, b, c))
+    rbm.random_state_ = np.random.RandomState(0)  # noqa: NPY002 - what scikit-learn draws from
+    start = np.ones((chains, w.shape[0]), dtype)
+
+    def run() -> np.ndarray:
+        v = start
+        for _ in range(sweeps):
+            v = rbm.gibbs(v).astype(dtype)
+        return v
+
+    return run
+
+
+def numpyro_mcmc(rbm: object, chains: int, thinning: int) -> object:
+    """Our kernel inside NumPyro's MCMC; one object a length, so that a second run does not compile again."""
+    made: dict[int, numpyro.infer.MCMC] = {}
+
+    def run(sweeps: int) -> None:
+        if sweeps not in made:
+            made[sweeps] = numpyro.infer.MCMC(
+                dgn.BlockGibbs().on(rbm),
+                num_warmup=0,
+                num_samples=sweeps,
+                thinning=thinning,
+                num_chains=chains,
+                chain_method="vectorized",
+                progress_bar=False,
+            )
+        made[sweeps].run(jax.random.key(0))
+        jax.block_until_ready(made[sweeps].get_samples(group_by_chain=True))
+
+    return run
+
+
+def pyro_mcmc(rbm: object, chains: int) -> object:
+    """Our kernel inside Pyro's MCMC."""
+
+    def run(sweeps: int) -> None:
+        kernel = dgp.BlockGibbs().on(rbm, num_chains=chains)
+        pyro.infer.MCMC(kernel, num_samples=sweeps, warmup_steps=0, disable_progbar=True).run()
+
+    return run
+
+
+def main(
+    engine: str = typer.Option("both", help="numpyro, pyro or both"),
+    seed: int = 0,
+    out: Path | None = None,
+    smoke: bool = typer.Option(False, help="tiny sizes, to see that it runs"),
+) -> None:
+    """Measure and write the file of results."""
+    results = common.Results("speed_gibbs", engine, seed, out)
+    repeats = 3 if smoke else 15
+    w, b, c = weights(*((12, 8) if smoke else (784, 500)), seed)
+    for chains in (10, 20) if smoke else (100, 1000):
+        sweeps = 10 if smoke else 40_000 // chains
+        unit = f"a sweep of {chains} chains"
+        learn = {
+            f"scikit_learn_{dtype}": (scikit_learn(w, b, c, chains, max(sweeps // 4, 2), dtype), max(sweeps // 4, 2))
+            for dtype in ("float32", "float64")
+        }
+        if engine in ("numpyro", "both"):
+            timing = common.ratios(jax_contestants(w, b, c, chains, sweeps) | learn, repeats)
+            common.report(results, timing, f"jax.{chains}", "products", {"ours": 1.7, "ours_centred": 1.7}, unit)
+            rbm = with_weights(dgn, w, b, c, centred=True)
+            products = jax_contestants(w, b, c, chains, sweeps)["products"][0]
+            short, long = (50, 100) if smoke else (50, 50 + sweeps // 50 * 50)
+            runs = {
+                "products": (lambda n, run=products: run() if n else None, 0, sweeps),
+                "mcmc_thinned_by_50": (numpyro_mcmc(rbm, chains, 50), short, long),
+                "mcmc_storing_all": (numpyro_mcmc(rbm, chains, 1), short // 5, short // 5 + (long - short) // 4),
+            }
+            timing = common.marginal(runs, max(repeats // 2, 2))
+            targets = {"mcmc_thinned_by_50": 1.8, "mcmc_storing_all": 2.3}
+            common.report(results, timing, f"numpyro_mcmc.{chains}", "products", targets, unit)
+        if engine in ("pyro", "both"):
+            timing = common.ratios(torch_contestants(w, b, c, chains, sweeps), repeats)
+            common.report(results, timing, f"torch.{chains}", "products", {"ours": 2.6, "ours_centred": 2.6}, unit)
+            products = torch_contestants(w, b, c, chains, sweeps)["products"][0]
+            runs = {
+                "products": (lambda n, run=products: run() if n else None, 0, sweeps),
+                "mcmc_storing_all": (
+                    pyro_mcmc(with_weights(dgp, w, b, c, centred=True), chains),
+                    5,
+                    5 + max(sweeps // 4, 5),
+                ),
+            }
+            common.report(
+                results, common.marginal(runs, max(repeats // 2, 2)), f"pyro_mcmc.{chains}", "products", {}, unit
+            )
+    print(f"wrote {results.write().name}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

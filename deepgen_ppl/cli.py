@@ -1,0 +1,191 @@
+"""The command line: `deepgen-ppl compare` trains named models on images and compares them.
+
+    deepgen-ppl compare --data digits --models rbm16,rbm,dbm,vae,iwae --engine numpyro --epochs 30 --out demo --seed 0
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import numpy as np
+
+from deepgen_ppl import __version__, datasets
+from deepgen_ppl.diagnostics.arviz import to_arviz
+from deepgen_ppl.diagnostics.plots import plot_bounds, plot_curves, plot_images
+from deepgen_ppl.evidence.compare import Comparison
+from deepgen_ppl.evidence.evidence import EvidenceOptions
+from deepgen_ppl.evidence.exact import enumerable
+from deepgen_ppl.recipes import RECIPES, face, prepare
+from deepgen_ppl.undirected.machine import BoltzmannMachine
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+except ImportError:
+    sys.exit("deepgen-ppl: expected typer and rich for the command line: pip install 'deepgen-ppl[cli]'")
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Deep generative models as probabilistic programs.")
+console = Console(width=None if sys.stdout.isatty() else 140)
+
+MODELS_HELP = "Models, separated by commas: " + "; ".join(f"{k} ({r.about})" for k, r in RECIPES.items())
+
+
+@app.callback()
+def _app() -> None:
+    """Deep generative models as probabilistic programs."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    console.print(__version__)
+
+
+@app.command()
+def compare(
+    data: Annotated[str, typer.Option(help="digits, mnist, binarized_mnist, FILE.npy or FILE.npz.")] = "digits",
+    models: Annotated[str, typer.Option(help=MODELS_HELP)] = "rbm16,rbm,dbm,vae,iwae",
+    engine: Annotated[str, typer.Option(help="numpyro or pyro.")] = "numpyro",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 30,
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if needed.")] = Path("deepgen_results"),
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    max_test: Annotated[int, typer.Option(min=2, help="Number of test data, the first ones.")] = 1000,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoints in the folder.")] = False,
+) -> None:
+    """Train models on images and compare them by bounds on log p(x).
+
+    Writes table.csv, NAME.safetensors, comparison.nc (ArviZ) and samples.png, curves.png, bounds.png.
+    """
+    try:
+        names = _names(models)
+        dg, loaded = face(engine), datasets.load(data)
+        parts, note = prepare(loaded)
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
+        console.print(f"[red]deepgen-ppl:[/red] {error}", highlight=False)
+        raise typer.Exit(2) from None
+    out.mkdir(parents=True, exist_ok=True)
+    test = parts["test"][:max_test]
+    console.print(f"{loaded.name}: {len(parts['train'])} training, {len(test)} test data; {note}", highlight=False)
+    fits = {name: _train(dg, name, parts, epochs, seed, out, resume=resume) for name in names}
+    trained = {name: fit.model for name, fit in fits.items()}
+    began = time.perf_counter()
+    comparison = dg.compare(trained, test, rng=seed, options=_options(loaded.shape))
+    _print(comparison)
+    _check_sandwich(dg, trained, test, seed)
+    console.print(f"evaluation took {time.perf_counter() - began:.0f} s")
+    _write(dg, fits, comparison, parts, loaded.shape, out, seed)
+
+
+def _names(models: str) -> list[str]:
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    if not names or (unknown := [name for name in names if name not in RECIPES]):
+        raise ValueError(f"expected models among {', '.join(RECIPES)}, got {models!r}" if not names else
+                         f"expected models among {', '.join(RECIPES)}, got {', '.join(unknown)}")
+    return names
+
+
+def _options(shape: tuple[int, ...]) -> EvidenceOptions:
+    large = int(np.prod(shape)) >= 200
+    return EvidenceOptions(num_particles=500 if large else 1000, betas=5000 if large else 2000, num_runs=100)
+
+
+def _train(
+    dg: ModuleType, name: str, parts: dict[str, np.ndarray], epochs: int, seed: int, out: Path, *, resume: bool
+) -> Any:
+    train, valid = parts["train"], parts["valid"][:250]
+    small = train.shape[1] < 200
+    model, objective, optimizer = RECIPES[name].build(dg, train, seed, small)
+    quick = EvidenceOptions(num_particles=50, betas=200, num_runs=50, exact_bits=16)
+    watch = dg.Validation(
+        valid, metric=lambda m, x: dg.evidence(m, x, rng=0, options=quick).estimate.value, every=max(1, epochs // 10)
+    )
+    began = time.perf_counter()
+    fit = dg.fit(
+        model, train, objective=objective, optimizer=optimizer, epochs=epochs, batch_size=20 if small else 100,
+        rng=seed, validation=watch, checkpoint=out / f"{name}.checkpoint", resume=resume,
+        progress=sys.stderr.isatty(),
+    )
+    seconds = time.perf_counter() - began
+    console.print(f"  {name}: {fit.model!r}, {epochs} epochs in {seconds:.0f} s", highlight=False)
+    return fit
+
+
+def _print(comparison: Comparison) -> None:
+    table = Table(title=f"log p(x), nats per datum over {comparison.num_data} test data ({comparison.measure})")
+    for column in ("model", "lower", "kind", "upper", "kind", "estimate", "kind", "se data", "se log Z", "better than"):
+        number = column in ("lower", "upper", "estimate", "se data", "se log Z")
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for row in comparison.cells():
+        table.add_row(*row[:-1])
+    console.print(table)
+    console.print(
+        "kind: exact, bound (a side in expectation), estimate (no side). "
+        "A model is better than another where its lower side lies above the other's upper side.",
+        highlight=False,
+    )
+
+
+def _check_sandwich(dg: ModuleType, models: dict[str, Any], test: np.ndarray, seed: int) -> None:
+    """Where a machine is small enough for an exact value, hold the interval of AIS both ways against it."""
+    for name, model in models.items():
+        if not isinstance(model, BoltzmannMachine) or not enumerable(model, 16.0):
+            continue
+        exact = dg.evidence(model, test, rng=seed).lower.value
+        options = EvidenceOptions(betas=2000, num_runs=200, log_z="ais")
+        low, high = dg.evidence(model, test, rng=seed + 1, options=options).interval()
+        inside = "contains" if low <= exact <= high else "[red]misses[/red]"
+        console.print(
+            f"check: AIS both ways puts {name} in [{low:.3f}, {high:.3f}], {high - low:.3f} nats wide; "
+            f"this {inside} the exact {exact:.3f}",
+            highlight=False,
+        )
+
+
+def _draw(dg: ModuleType, fit: Any, seed: int, num: int) -> np.ndarray:
+    """Means of the pixels given drawn hidden values."""
+    model = fit.model
+    to_numpy, random = model.engine.arrays.to_numpy, model.engine.random
+    if isinstance(model, BoltzmannMachine):
+        kernel = dg.BlockGibbs(sweeps=1000)
+        step = model.engine.control.compile(lambda m, key, state: kernel.step(key, m, state)[0])
+        state = step(model, random.rng(seed, model.like), fit.state.objective["chains"])
+        return to_numpy(model.mean("v", state.position))[:num]
+    z = random.normal(random.rng(seed, model.like), (num, model.latent), model.like)
+    return to_numpy(model.decode(z).mean)
+
+
+def _write(
+    dg: ModuleType, fits: dict[str, Any], comparison: Comparison, parts: dict[str, np.ndarray],
+    shape: tuple[int, ...], out: Path, seed: int,
+) -> None:
+    comparison.to_csv(out / "table.csv")
+    for name, fit in fits.items():
+        dg.save(fit.model, out / f"{name}.safetensors")
+    to_arviz(comparison).to_netcdf(str(out / "comparison.nc"))
+    curves = {}
+    for name, fit in fits.items():
+        values, epochs = fit.history["validation"], fit.history["epoch"]
+        every = max(1, len(epochs) // max(1, len(values)))
+        curves[name] = (epochs[every - 1 :: every][: len(values)], values)
+    figures = {
+        "bounds": plot_bounds(comparison),
+        "curves": plot_curves(curves, label="log p(x) on validation data, best guess (nats per datum)"),
+    }
+    if len(shape) == 2:
+        images = {"data": parts["test"][:16]} | {n: _draw(dg, fit, seed, 16) for n, fit in fits.items()}
+        figures["samples"] = plot_images(images, (shape[0], shape[1]))
+    for name, figure in figures.items():
+        figure.savefig(out / f"{name}.png", dpi=130)
+    console.print(f"written: {', '.join(sorted(p.name for p in out.iterdir()))}", highlight=False)
+
+
+def main() -> None:
+    """Entry point of `deepgen-ppl`."""
+    app()

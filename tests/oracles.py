@@ -1,0 +1,275 @@
+"""Truth from outside the library: energies as the papers write them, everything else by brute force.
+
+NumPy and SciPy in float64, plain loops. An energy is a function `energy(params, state)` of a flat dict of arrays and a
+dict of one value an array (no batches). Complex parameters are welcome, so that dE/d theta is exact by a complex step.
+`Oracle` needs nothing but the energy and the values that each block can take: sums are over all states, and layers of
+real units are integrated as the Gaussians that they are, whose quadratic form is read off the energy itself.
+"""
+
+import itertools
+from functools import cached_property
+
+import numpy as np
+from scipy.special import logsumexp
+
+__all__ = [
+    "BINARY", "SPIN", "Oracle", "energy_dbm", "energy_gaussian_bernoulli_rbm", "energy_layers", "energy_rbm",
+]  # fmt: skip
+
+BINARY = np.array([0.0, 1.0])
+SPIN = np.array([-1.0, 1.0])
+
+
+# --- energies from the papers
+
+
+def energy_rbm(params, state):
+    """E = -(v - mu)'b - (h - nu)'c - (v - mu)'W(h - nu): Melchior et al. (2016), eq. 7."""
+    b, c, w = params["v.bias"], params["h.bias"], params["v-h.weight"]
+    mu, nu = params.get("v.offset", np.zeros(len(b))), params.get("h.offset", np.zeros(len(c)))
+    v, h = state["v"], state["h"]
+    total = 0.0
+    for i in range(len(v)):
+        total -= (v[i] - mu[i]) * b[i]
+    for j in range(len(h)):
+        total -= (h[j] - nu[j]) * c[j]
+    for i in range(len(v)):
+        for j in range(len(h)):
+            total -= (v[i] - mu[i]) * w[i, j] * (h[j] - nu[j])
+    return total
+
+
+def energy_gaussian_bernoulli_rbm(params, state):
+    """E = sum_i (v_i - b_i)^2 / (2 s_i^2) - sum_j c_j h_j - sum_ij v_i W_ij h_j / s_i^2: Cho et al. (2011), eq. 3.
+
+    The library's b and W are these over s^2, and it leaves out the constant sum_i b_i^2 / (2 s_i^2).
+    """
+    s2 = np.exp(2.0 * params["v.log_sigma"])
+    b, w, c = params["v.bias"] * s2, params["v-h.weight"] * s2[:, None], params["h.bias"]
+    v, h = state["v"], state["h"]
+    total = 0.0
+    for i in range(len(v)):
+        total += (v[i] - b[i]) ** 2 / (2 * s2[i]) - b[i] ** 2 / (2 * s2[i])
+    for j in range(len(h)):
+        total -= c[j] * h[j]
+    for i in range(len(v)):
+        for j in range(len(h)):
+            total -= v[i] * w[i, j] * h[j] / s2[i]
+    return total
+
+
+def energy_dbm(params, state):
+    """E = -v'b - sum_l h_l'c_l - v'W_1 h1 - sum_l h_l'W_(l+1)h_(l+1): Salakhutdinov & Hinton (2009), eq. 9, centred."""
+    names = list(state)
+    x = {n: list(state[n]) for n in names}
+    for n in names:
+        if f"{n}.offset" in params:
+            x[n] = [value - mu for value, mu in zip(state[n], params[f"{n}.offset"], strict=True)]
+    total = 0.0
+    for n in names:
+        for i in range(len(x[n])):
+            total -= x[n][i] * params[f"{n}.bias"][i]
+    for below, above in itertools.pairwise(names):
+        w = params[f"{below}-{above}.weight"]
+        for i in range(len(x[below])):
+            for j in range(len(x[above])):
+                total -= x[below][i] * w[i, j] * x[above][j]
+    return total
+
+
+def statistic(kind, x):
+    """s(x) as a list: one-hot for a `(categorical, k)` layer, else the values."""
+    if isinstance(kind, tuple):
+        return [float(value == state) for value in x for state in range(kind[1])]
+    return list(x)
+
+
+def energy_layers(kinds, pairs):
+    """E = -sum_l [b_l (s_l - mu_l) + log m_l] - sum_(a,b) (s_a - mu_a) W_ab (s_b - mu_b), and a constant.
+
+    Args:
+        kinds: layer name -> "bernoulli", "spin", "gaussian" or ("categorical", k).
+        pairs: the layers joined.
+    """
+
+    def energy(params, state):
+        s, total = {}, params.get("energy_offset", 0.0)
+        for name, kind in kinds.items():
+            raw = statistic(kind, state[name])
+            mu = params.get(f"{name}.offset", np.zeros(len(raw)))
+            s[name] = [raw[i] - mu[i] for i in range(len(raw))]
+            for i in range(len(raw)):
+                total -= params[f"{name}.bias"][i] * s[name][i]
+            if kind == "gaussian":
+                for i in range(len(raw)):
+                    total += state[name][i] ** 2 / (2 * np.exp(2 * params[f"{name}.log_sigma"][i]))
+        for a, b in pairs:
+            w = params[f"{a}-{b}.weight"]
+            for i in range(len(s[a])):
+                for j in range(len(s[b])):
+                    total -= s[a][i] * w[i, j] * s[b][j]
+        return total
+
+    return energy
+
+
+# --- brute force
+
+
+class Oracle:
+    """Everything that an energy implies, by enumeration and Gaussian integrals.
+
+    Args:
+        energy: `(params, state)` -> number.
+        params: flat dict of float64 arrays.
+        blocks: block name -> (number of units, the values of a unit, or None for real units).
+    """
+
+    def __init__(self, energy, params, blocks):
+        self._energy, self.blocks = energy, blocks
+        self.params = {k: np.asarray(v, float) for k, v in params.items()}
+
+    def energy(self, state):
+        """E of one state."""
+        return self._energy(self.params, state)
+
+    def energies(self, states):
+        """E of each row of a batch of states."""
+        rows = len(next(iter(states.values())))
+        return np.array([self.energy({n: x[r] for n, x in states.items()}) for r in range(rows)])
+
+    def states(self, names):
+        """All joint values of discrete blocks: name -> (count, units)."""
+        sizes = [self.blocks[n][0] for n in names]
+        units = [self.blocks[n][1] for n in names for _ in range(self.blocks[n][0])]
+        rows = list(itertools.product(*units))
+        table = np.array(rows, float).reshape(len(rows), sum(sizes))
+        return dict(zip(names, np.split(table, np.cumsum(sizes)[:-1], axis=1), strict=True))
+
+    def discrete(self, names):
+        """Those of the blocks that have finitely many values."""
+        return [n for n in names if self.blocks[n][1] is not None]
+
+    def gaussian(self, state, names):
+        """(precision, linear term, constant) of E as a function of real blocks: E = x'Px/2 - k'x + c, read off E."""
+        sizes = [self.blocks[n][0] for n in names]
+        d = sum(sizes)
+
+        def at(x):
+            return self.energy({**state, **dict(zip(names, np.split(x, np.cumsum(sizes)[:-1]), strict=True))})
+
+        unit, c = np.eye(d), at(np.zeros(d))
+        up, down = np.array([at(e) for e in unit]) - c, np.array([at(-e) for e in unit]) - c
+        precision, k = np.diag(up + down), 0.5 * (down - up)
+        for i in range(d):
+            for j in range(i):
+                precision[i, j] = precision[j, i] = at(unit[i] + unit[j]) - c - up[i] - up[j]
+        return precision, k, c
+
+    def log_sum(self, state, names):
+        """log of the sum (integral) of exp(-E) over the blocks `names`, the others as in `state`."""
+        discrete = self.discrete(names)
+        real = [n for n in names if n not in discrete]
+        table = self.states(discrete) if discrete else {}
+        rows = len(next(iter(table.values()))) if discrete else 1
+        terms = []
+        for r in range(rows):
+            full = {**state, **{n: x[r] for n, x in table.items()}}
+            full = {n: full.get(n) for n in self.blocks}  # the blocks in their order
+            if not real:
+                terms.append(-self.energy(full))
+                continue
+            precision, k, c = self.gaussian(full, real)
+            if not np.linalg.eigvalsh(precision)[0] > 0:
+                raise ValueError("the integral is infinite")
+            half = 0.5 * k @ np.linalg.solve(precision, k) - 0.5 * np.linalg.slogdet(precision)[1]
+            terms.append(half + 0.5 * len(k) * np.log(2 * np.pi) - c)
+        return logsumexp(terms)
+
+    @cached_property
+    def log_z(self):
+        """log Z."""
+        return self.log_sum({}, list(self.blocks))
+
+    def free_energy(self, state):
+        """-log sum of exp(-E) over all blocks that are not in `state`."""
+        return -self.log_sum(state, [n for n in self.blocks if n not in state])
+
+    def free_energies(self, states):
+        """`free_energy` of each row."""
+        rows = len(next(iter(states.values())))
+        return np.array([self.free_energy({n: x[r] for n, x in states.items()}) for r in range(rows)])
+
+    def law(self, names):
+        """(states, probabilities) of discrete blocks, all others summed out."""
+        states = self.states(names)
+        return states, np.exp(-self.free_energies(states) - self.log_z)
+
+    def conditional(self, block, state):
+        """(values, probabilities) of a discrete block given all others, or (mean, covariance) of a real one."""
+        if self.blocks[block][1] is None:
+            precision, k, _ = self.gaussian({**state, block: None}, [block])
+            return np.linalg.solve(precision, k), np.linalg.inv(precision)
+        values = self.states([block])[block]
+        log_f = np.array([-self.energy({**state, block: x}) for x in values])
+        return values, np.exp(log_f - logsumexp(log_f))
+
+    def gradient(self, states, weights):
+        """sum_r weights_r dE/d theta at each row, by a complex step: flat dict of arrays."""
+        rows = [({n: x[r] for n, x in states.items()}, w) for r, w in enumerate(weights) if w]
+        out = {}
+        for name, value in self.params.items():
+            if name.endswith(".offset") or name == "energy_offset":
+                continue
+            out[name] = np.zeros(value.shape)
+            for at in np.ndindex(value.shape):
+                step = value.astype(complex)
+                step[at] += 1e-30j
+                params = {**self.params, name: step}
+                out[name][at] = sum(w * np.imag(self._energy(params, state)) for state, w in rows) / 1e-30
+        return out
+
+    def log_likelihood(self, x, visible):
+        """Mean over the rows of log p(x)."""
+        return float(np.mean([-self.free_energy({visible: row}) for row in x]) - self.log_z)
+
+    def posterior(self, state):
+        """(full states, probabilities) of the blocks that are not in `state`, which are discrete."""
+        out = self.states([n for n in self.blocks if n not in state])
+        rows = len(next(iter(out.values())))
+        full = {n: out[n] if n in out else np.tile(state[n], (rows, 1)) for n in self.blocks}
+        log_f = -self.energies(full)
+        return full, np.exp(log_f - logsumexp(log_f))
+
+    def expected_gradient(self, state):
+        """E[-dE/d theta | some blocks]."""
+        full, p = self.posterior(state)
+        return {k: -g for k, g in self.gradient(full, p).items()}
+
+    @cached_property
+    def model_gradient(self):
+        """E[-dE/d theta] = d log Z/d theta, all blocks discrete."""
+        states = self.states(list(self.blocks))
+        return {k: -g for k, g in self.gradient(states, np.exp(-self.energies(states) - self.log_z)).items()}
+
+    def likelihood_gradient(self, x, visible):
+        """Gradient of the mean log-likelihood of the rows of x: the data's mean of -dE less the model's."""
+        rows = [self.expected_gradient({visible: row}) for row in x]
+        return {k: np.mean([row[k] for row in rows], axis=0) - g for k, g in self.model_gradient.items()}
+
+    def factorised(self, q, state):
+        """Probabilities of the states of `posterior(state)` under a product over units: block -> (units, values)."""
+        full, _ = self.posterior(state)
+        out = np.ones(len(next(iter(full.values()))))
+        for name, law in q.items():
+            values = list(self.blocks[name][1])
+            for r, row in enumerate(full[name]):
+                for i, value in enumerate(row):
+                    out[r] *= law[i, values.index(value)]
+        return out
+
+    def mean_field_kl(self, q, state):
+        """KL(q || p(other blocks | state)) for q a product over units."""
+        _, p = self.posterior(state)
+        q = self.factorised(q, state)
+        return float(np.sum(q * (np.log(q) - np.log(p))))

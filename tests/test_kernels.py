@@ -1,0 +1,352 @@
+"""Kernels leave the law of their machine invariant, reach all of it, and are the hosts' own MCMC kernels."""
+
+import pickle
+
+import cases
+import numpy as np
+import pytest
+from cases import CASES, FINITE, compiled, oracle, to_engine, to_numpy
+from gates import GateError, g_test, gate_mean, sampled
+
+from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
+
+finite = pytest.mark.parametrize("name", FINITE)
+REAL = [name for name in CASES if name not in FINITE]
+CHAINS = 30_000
+SWEEPS = 40
+
+
+# --- the law of the states after a step
+
+
+def exact_states(name, num, seed):
+    """Independent draws from the oracle's law, as NumPy arrays."""
+    truth, rng = oracle(name), np.random.default_rng(seed)
+    discrete = truth.discrete(list(truth.blocks))
+    real = [n for n in truth.blocks if n not in discrete]
+    states, index = {}, np.zeros(num, int)
+    if discrete:
+        law, p = truth.law(discrete)
+        index = rng.choice(len(p), num, p=p / p.sum())
+        states = {n: x[index] for n, x in law.items()}
+    if real:
+        joint = np.zeros((num, sum(truth.blocks[n][0] for n in real)))
+        for k in np.unique(index):
+            rows = index == k
+            at = {n: x[rows][0] for n, x in states.items()}
+            precision, linear, _ = truth.gaussian({n: at.get(n) for n in truth.blocks}, real)
+            covariance = np.linalg.inv(precision)
+            joint[rows] = rng.multivariate_normal(covariance @ linear, covariance, rows.sum())
+        states |= dict(
+            zip(real, np.split(joint, np.cumsum([truth.blocks[n][0] for n in real])[:-1], axis=1), strict=True)
+        )
+    return {n: states[n] for n in truth.blocks}
+
+
+_steps = {}
+
+
+def step(dg, m, kernel, position, seed):
+    """One step of chains given as NumPy arrays."""
+
+    def one(rng, m, position):
+        return kernel.step(rng, m, GibbsState(position))[0].position
+
+    fn = compiled(dg, _steps.setdefault(kernel, one))
+    rng = dg.engine.random.rng(seed)
+    return to_numpy(dg, fn(rng, m, cases.arrays(dg, position, m.like)))
+
+
+def g_test_states(name, position):
+    """The chains against the law of all joint states."""
+    truth = oracle(name)
+    states, p = truth.law(list(truth.blocks))
+    key = {tuple(np.concatenate([x[r] for x in states.values()])): r for r in range(len(p))}
+    rows = np.concatenate([position[n] for n in states], axis=1)
+    distinct, counts = np.unique(rows, axis=0, return_counts=True)
+    cells = np.zeros(len(p))
+    for row, count in zip(distinct, counts, strict=True):
+        cells[key[tuple(row)]] = count
+    g_test(cells, p / p.sum())
+
+
+def check_invariant(dg, name, kernel):
+    """Chains drawn exactly from the law still have it after one step."""
+    m = cases.machine(dg, name, np.float32)
+
+    def check(seed, factor):
+        g_test_states(name, step(dg, m, kernel, exact_states(name, CHAINS * factor, seed), seed))
+
+    sampled(check, 21)
+
+
+def check_forgets(dg, name, kernel):
+    """Chains that all start at one state have the law after enough sweeps."""
+    m = cases.machine(dg, name, np.float32)
+
+    def check(seed, factor):
+        start = {
+            n: np.repeat(x[:1], CHAINS * factor, 0) for n, x in oracle(name).states(list(CASES[name].blocks)).items()
+        }
+        g_test_states(name, step(dg, m, kernel, start, seed))
+
+    sampled(check, 22)
+
+
+@finite
+def test_block_gibbs_leaves_the_law(dg, name):
+    check_invariant(dg, name, BlockGibbs())
+
+
+@finite
+def test_block_gibbs_forgets_its_start(dg, name):
+    check_forgets(dg, name, BlockGibbs(SWEEPS))
+
+
+def moments(position):
+    """Means, squares and products of neighbouring columns, by row."""
+    x = np.concatenate(list(position.values()), axis=1)
+    return np.concatenate([x, x**2, x * np.roll(x, 1, axis=1)], axis=1)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_block_gibbs_leaves_the_law_of_real_layers(dg, name):
+    """From exact draws and from a point, first and second moments are those of the law."""
+    m = cases.machine(dg, name, np.float32)
+    exact = moments(exact_states(name, 400_000, 23))
+    scale = exact.std(0) + 1e-3
+    start = {n: np.repeat(x[:1], CHAINS, 0) for n, x in exact_states(name, 1, 24).items()}
+    for kernel, position in ((BlockGibbs(), exact_states(name, CHAINS, 25)), (BlockGibbs(SWEEPS), start)):
+        got = moments(step(dg, m, kernel, position, 26))
+        # The exact moments are themselves sampled, thirteen times as finely: their error is added as noise.
+        spread = exact.mean(0) + np.sqrt(1 + CHAINS / len(exact)) * (got - got.mean(0)) + (got.mean(0) - exact.mean(0))
+        gate_mean(spread / scale, exact.mean(0) / scale, 0.05)
+
+
+class Identity(BlockGibbs):
+    """A planted fault: the chains stand still."""
+
+    def step(self, rng, target, state):
+        return state, GibbsInfo(1.0)
+
+
+class SkipsHidden(BlockGibbs):
+    """A planted fault: only the visible layer moves."""
+
+    def step(self, rng, target, state):
+        from deepgen_ppl.undirected.energy import draw_block
+
+        for key in target.engine.random.split(rng, 4):
+            v = draw_block(target, key, "v", state.position)
+            state = GibbsState({**state.position, "v": v})
+        return state, GibbsInfo(1.0)
+
+
+class AllAtOnce(BlockGibbs):
+    """A planted fault: every layer is drawn given the old values of all others."""
+
+    def step(self, rng, target, state):
+        from deepgen_ppl.undirected.energy import draw_block
+
+        keys = target.engine.random.split(rng, len(state.position))
+        drawn = zip(keys, state.position, strict=True)
+        return GibbsState({n: draw_block(target, key, n, state.position) for key, n in drawn}), GibbsInfo(1.0)
+
+
+@pytest.mark.parametrize("kernel", [Identity(), SkipsHidden()])
+def test_kernels_that_do_not_reach_all_states_fail(dg, kernel):
+    """They do leave the law invariant: only the start from a point shows the fault."""
+    check_invariant(dg, "rbm", kernel)
+    with pytest.raises(GateError, match="G ="):
+        check_forgets(dg, "rbm", kernel)
+
+
+def test_kernel_that_draws_joined_layers_at_once_fails(dg):
+    with pytest.raises(GateError, match="G ="):
+        check_invariant(dg, "rbm", AllAtOnce())
+
+
+def test_first_states_are_of_their_layers(dg):
+    """`init` draws every layer as if it were alone."""
+    m = cases.machine(dg, "triangle", np.float32)
+    state = BlockGibbs().init(dg.engine.random.rng(0), m, 5000)
+    position = to_numpy(dg, state.position)
+    assert {n: x.shape for n, x in position.items()} == {"v": (5000, 3), "a": (5000, 2), "b": (5000, 1)}
+    b = CASES["triangle"].params
+    gate_mean(position["v"], 1 / (1 + np.exp(-b["v.bias"])), 0.05)
+    gate_mean(position["a"], np.tanh(b["a.bias"]), 0.05)
+    g_test(np.bincount(position["b"][:, 0].astype(int), minlength=3), np.exp(b["b.bias"]) / np.exp(b["b.bias"]).sum())
+
+
+def test_same_rng_same_chains(dg):
+    m, start = cases.machine(dg, "dbm2", np.float32), exact_states("dbm2", 50, 0)
+    a, b, c = (step(dg, m, BlockGibbs(), start, seed) for seed in (1, 1, 2))
+    assert all((a[n] == b[n]).all() for n in a)
+    assert any((a[n] != c[n]).any() for n in a)
+
+
+# --- inside the hosts' MCMC
+
+
+def exact_moments(name):
+    """Exact means of all values."""
+    truth = oracle(name)
+    states, p = truth.law(list(truth.blocks))
+    return p @ np.concatenate(list(states.values()), axis=1)
+
+
+def columns(samples):
+    """Samples by chain -> (chains, draws, units) in the order of the blocks of `rbm`."""
+    return np.concatenate([np.asarray(samples["v"], float), np.asarray(samples["h"], float)], axis=-1)
+
+
+def batches(x, size=20):
+    """Means of batches of consecutive draws of each chain, as independent repetitions."""
+    chains, draws, units = x.shape
+    return x.reshape(chains, draws // size, size, units).mean(2).reshape(-1, units)
+
+
+def separated(dg):
+    """An RBM with two deep modes, all on and all off, and a state in each."""
+    w = np.full((6, 2), 3.0)
+    a = to_engine(dg, {"w": w, "b": -w.sum(1) / 2, "c": -w.sum(0) / 2}, np.float32)
+    start = {"v": np.repeat([[0.0], [1.0]], 6, 1), "h": np.repeat([[0.0], [1.0]], 2, 1)}
+    return dg.RBM(a["w"], a["b"], a["c"]), start
+
+
+def numpyro_mcmc(m, kernel=None, **options):
+    from numpyro.infer import MCMC
+
+    return MCMC((kernel or BlockGibbs()).on(m), progress_bar=False, **options)
+
+
+@pytest.mark.parametrize("chain_method", ["sequential", "vectorized", "parallel"])
+def test_numpyro_mcmc(dg_numpyro, chain_method):
+    import jax
+
+    mcmc = numpyro_mcmc(
+        cases.machine(dg_numpyro, "rbm_centred", np.float32), BlockGibbs(2), num_warmup=50, num_samples=3000, thinning=2,
+        num_chains=3, chain_method=chain_method,
+    )  # fmt: skip
+    mcmc.run(jax.random.key(0), extra_fields=("acceptance_rate",))
+    samples = mcmc.get_samples(group_by_chain=True)
+    assert {n: x.shape for n, x in samples.items()} == {"v": (3, 1500, 4), "h": (3, 1500, 3)}
+    assert {n: x.shape for n, x in mcmc.get_samples().items()} == {"v": (4500, 4), "h": (4500, 3)}
+    rate = mcmc.get_extra_fields(group_by_chain=True)["acceptance_rate"]
+    assert rate.shape == (3, 1500)
+    assert (np.asarray(rate) == 1).all()
+    x = columns(samples)
+    assert not np.array_equal(x[0], x[1])
+    gate_mean(batches(x), exact_moments("rbm_centred"), 0.03)
+
+
+def test_numpyro_many_chains_by_jax_vmap(dg_numpyro):
+    """`init` and `sample` are pure: a user may map them over keys."""
+    import jax
+
+    kernel = BlockGibbs(20).on(cases.machine(dg_numpyro, "rbm", np.float32))
+
+    def chain(key):
+        return kernel.sample(kernel.init(key, 0, None, (), {}), (), {}).z
+
+    z = jax.jit(jax.vmap(chain))(jax.random.split(jax.random.key(1), 4000))
+    assert {n: x.shape for n, x in z.items()} == {"v": (4000, 4), "h": (4000, 3)}
+    gate_mean(columns(z), exact_moments("rbm"), 0.03)
+
+
+def test_numpyro_resume_continues_the_chains(dg_numpyro):
+    """Twenty draws and twenty more are forty draws; a pickled MCMC keeps its draws and goes on."""
+    import jax
+
+    m = cases.machine(dg_numpyro, "rbm", np.float32)
+    whole = numpyro_mcmc(m, num_warmup=0, num_samples=40)
+    whole.run(jax.random.key(2))
+    half = numpyro_mcmc(m, num_warmup=0, num_samples=20)
+    half.run(jax.random.key(2))
+    first = half.get_samples()
+    half = pickle.loads(pickle.dumps(half))
+    for n, x in half.get_samples().items():
+        np.testing.assert_array_equal(x, first[n])
+    half.post_warmup_state = half.last_state
+    half.run(half.post_warmup_state.rng_key)
+    for n, x in whole.get_samples().items():
+        np.testing.assert_array_equal(np.concatenate([first[n], half.get_samples()[n]]), x)
+
+
+def test_numpyro_separated_chains_have_a_large_r_hat(dg_numpyro):
+    import jax
+    from numpyro.diagnostics import gelman_rubin
+
+    m, start = separated(dg_numpyro)
+    for chain_method in ("sequential", "vectorized"):
+        mcmc = numpyro_mcmc(m, num_warmup=0, num_samples=200, num_chains=2, chain_method=chain_method)
+        mcmc.run(jax.random.key(0), init_params=cases.arrays(dg_numpyro, start, m.like))
+        on = np.asarray(mcmc.get_samples(group_by_chain=True)["v"]).mean(-1)
+        assert on[0].mean() < 0.2
+        assert on[1].mean() > 0.8
+        assert gelman_rubin(on) > 1.5
+
+
+def test_numpyro_takes_the_number_of_chains_from_mcmc(dg_numpyro):
+    with pytest.raises(ValueError, match=r"expected num_chains in MCMC\(\.\.\., num_chains=3\)"):
+        BlockGibbs().on(cases.machine(dg_numpyro, "rbm", np.float32), num_chains=3)
+
+
+def pyro_mcmc(m, num_chains, kernel=None, **options):
+    from pyro.infer import MCMC
+
+    return MCMC((kernel or BlockGibbs()).on(m, num_chains=num_chains), disable_progbar=True, **options)
+
+
+def test_pyro_mcmc(dg_pyro):
+    """Chains move together under the host's own `num_chains=1`."""
+    import pyro
+
+    pyro.set_rng_seed(0)
+    mcmc = pyro_mcmc(
+        cases.machine(dg_pyro, "rbm_centred", np.float32), 300, BlockGibbs(2), num_samples=20, warmup_steps=30
+    )
+    mcmc.run()
+    samples = {n: x.numpy() for n, x in mcmc.get_samples().items()}
+    assert {n: x.shape for n, x in samples.items()} == {"v": (20, 300, 4), "h": (20, 300, 3)}
+    x = columns(samples).swapaxes(0, 1)
+    assert not np.array_equal(x[0], x[1])
+    gate_mean(x.mean(1), exact_moments("rbm_centred"), 0.03)
+    assert "divergences" in mcmc.diagnostics()
+
+
+def test_pyro_runs_are_reset_and_seeded(dg_pyro):
+    """The same kernel object serves one run after another; the host's seed decides."""
+    import pyro
+
+    mcmc, draws = pyro_mcmc(cases.machine(dg_pyro, "rbm", np.float32), 5, num_samples=8, warmup_steps=2), []
+    for seed in (1, 1, 2):
+        pyro.set_rng_seed(seed)
+        mcmc.run()
+        draws.append(columns({n: x.numpy() for n, x in mcmc.get_samples().items()}))
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).any()
+
+
+def test_pyro_separated_chains_have_a_large_r_hat(dg_pyro):
+    import pyro
+    from pyro.ops.stats import gelman_rubin
+
+    m, start = separated(dg_pyro)
+    pyro.set_rng_seed(0)
+    mcmc = pyro_mcmc(m, 2, num_samples=200, warmup_steps=0, initial_params=cases.arrays(dg_pyro, start, m.like))
+    mcmc.run()
+    on = mcmc.get_samples()["v"].mean(-1)
+    assert on[:, 0].mean() < 0.2
+    assert on[:, 1].mean() > 0.8
+    assert gelman_rubin(on, chain_dim=1, sample_dim=0) > 1.5
+
+
+def test_pyro_needs_a_chain(dg_pyro):
+    with pytest.raises(ValueError, match="at least one chain, got num_chains=0"):
+        BlockGibbs().on(cases.machine(dg_pyro, "rbm", np.float32), num_chains=0)
+
+
+def test_host_kernels_say_what_they_are(dg):
+    m = cases.machine(dg, "rbm", np.float32)
+    assert repr(BlockGibbs(3).on(m)).startswith("BlockGibbs(sweeps=3).on(RBM(v: Bernoulli(4), h: Bernoulli(3); v-h; ")
