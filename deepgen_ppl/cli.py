@@ -1,6 +1,6 @@
 """The command line: `deepgen-ppl compare` trains named models on images and compares them.
 
-    deepgen-ppl compare --data digits --models rbm16,rbm,dbm,vae,iwae --engine numpyro --epochs 30 --out demo --seed 0
+deepgen-ppl compare --data digits --models rbm16,rbm,dbm,vae,iwae --engine numpyro --epochs 30 --out demo --seed 0
 """
 
 from __future__ import annotations
@@ -86,14 +86,17 @@ def compare(
 def _names(models: str) -> list[str]:
     names = [name.strip() for name in models.split(",") if name.strip()]
     if not names or (unknown := [name for name in names if name not in RECIPES]):
-        raise ValueError(f"expected models among {', '.join(RECIPES)}, got {models!r}" if not names else
-                         f"expected models among {', '.join(RECIPES)}, got {', '.join(unknown)}")
+        raise ValueError(
+            f"expected models among {', '.join(RECIPES)}, got {models!r}"
+            if not names
+            else f"expected models among {', '.join(RECIPES)}, got {', '.join(unknown)}"
+        )
     return names
 
 
 def _options(shape: tuple[int, ...]) -> EvidenceOptions:
     large = int(np.prod(shape)) >= 200
-    return EvidenceOptions(num_particles=500 if large else 1000, betas=5000 if large else 2000, num_runs=100)
+    return EvidenceOptions(num_particles=500 if large else 1000, betas=5000, num_runs=100 if large else 200)
 
 
 def _train(
@@ -108,8 +111,16 @@ def _train(
     )
     began = time.perf_counter()
     fit = dg.fit(
-        model, train, objective=objective, optimizer=optimizer, epochs=epochs, batch_size=20 if small else 100,
-        rng=seed, validation=watch, checkpoint=out / f"{name}.checkpoint", resume=resume,
+        model,
+        train,
+        objective=objective,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=20 if small else 100,
+        rng=seed,
+        validation=watch,
+        checkpoint=out / f"{name}.checkpoint",
+        resume=resume,
         progress=sys.stderr.isatty(),
     )
     seconds = time.perf_counter() - began
@@ -125,6 +136,9 @@ def _print(comparison: Comparison) -> None:
     for row in comparison.cells():
         table.add_row(*row[:-1])
     console.print(table)
+    for name, e in comparison.evidence.items():
+        if e.flags:
+            console.print(f"{name}: {', '.join(e.flags)}", highlight=False)
     console.print(
         "kind: exact, bound (a side in expectation), estimate (no side). "
         "A model is better than another where its lower side lies above the other's upper side.",
@@ -162,8 +176,13 @@ def _draw(dg: ModuleType, fit: Any, seed: int, num: int) -> np.ndarray:
 
 
 def _write(
-    dg: ModuleType, fits: dict[str, Any], comparison: Comparison, parts: dict[str, np.ndarray],
-    shape: tuple[int, ...], out: Path, seed: int,
+    dg: ModuleType,
+    fits: dict[str, Any],
+    comparison: Comparison,
+    parts: dict[str, np.ndarray],
+    shape: tuple[int, ...],
+    out: Path,
+    seed: int,
 ) -> None:
     comparison.to_csv(out / "table.csv")
     for name, fit in fits.items():
@@ -176,7 +195,7 @@ def _write(
         curves[name] = (epochs[every - 1 :: every][: len(values)], values)
     figures = {
         "bounds": plot_bounds(comparison),
-        "curves": plot_curves(curves, label="log p(x) on validation data, best guess (nats per datum)"),
+        "curves": plot_curves(curves, label="validation log p(x), best guess (nats)"),
     }
     if len(shape) == 2:
         images = {"data": parts["test"][:16]} | {n: _draw(dg, fit, seed, 16) for n, fit in fits.items()}

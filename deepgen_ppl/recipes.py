@@ -54,7 +54,7 @@ def prepare(data: Dataset) -> tuple[dict[str, np.ndarray], str]:
 def _rbm(hidden: tuple[int, int]) -> Callable:
     def build(dg: ModuleType, train: np.ndarray, seed: int, small: bool) -> tuple[Any, Any, Any]:  # noqa: FBT001
         model = dg.RBM.init(rng=seed, visible=train.shape[1], hidden=hidden[0 if small else 1], data=train)
-        return model, dg.StochasticML(dg.BlockGibbs(), num_chains=100), dg.sgd(0.05)
+        return model, dg.StochasticML(dg.BlockGibbs(), num_chains=100), dg.sgd(0.1 if small else 0.05)
 
     return build
 
@@ -62,7 +62,11 @@ def _rbm(hidden: tuple[int, int]) -> Callable:
 def _dbm(dg: ModuleType, train: np.ndarray, seed: int, small: bool) -> tuple[Any, Any, Any]:  # noqa: FBT001
     hidden = (64, 12) if small else (500, 200)
     model = dg.DBM.init(rng=seed, visible=train.shape[1], hidden=hidden, data=train)
-    return model, dg.StochasticML(dg.BlockGibbs(), num_chains=100, hidden=dg.MeanField(10)), dg.sgd(0.05)
+    return (
+        model,
+        dg.StochasticML(dg.BlockGibbs(), num_chains=100, hidden=dg.MeanField(10)),
+        dg.sgd(0.1 if small else 0.05),
+    )
 
 
 def _vae(particles: int) -> Callable:

@@ -14,6 +14,7 @@ from deepgen_ppl.undirected.structure import Structure
 
 __all__ = ["loader", "save"]
 
+
 def save(model: Any, path: str | Path) -> None:
     """Write a model to a file.
 
@@ -26,7 +27,7 @@ def save(model: Any, path: str | Path) -> None:
     """
     if isinstance(model, BoltzmannMachine):
         to_numpy = model.engine.arrays.to_numpy
-        meta = {
+        meta: dict[str, Any] = {
             "family": type(model).__name__,
             "layers": [[n, to_json(u)] for n, u in model.structure.items],
             "couplings": [to_json(c) for c in model.structure.couplings],
@@ -41,7 +42,7 @@ def save(model: Any, path: str | Path) -> None:
     write_arrays(path, arrays, {"format": 1, "kind": "model", **meta})
 
 
-def loader(*families: type) -> Callable[..., Any]:
+def loader(*families: Any) -> Callable[..., Any]:
     """The `load` of a face, which knows these families."""
     known = {cls.__name__: cls for cls in families}
 
@@ -58,7 +59,9 @@ def loader(*families: type) -> Callable[..., Any]:
         """
         arrays, meta = read_arrays(path)
         if meta.get("kind") != "model" or meta["family"] not in known:
-            raise ValueError(f"expected a model among {sorted(known)} at {path}, got {meta.get('family', meta['kind'])}")
+            raise ValueError(
+                f"expected a model among {sorted(known)} at {path}, got {meta.get('family', meta['kind'])}"
+            )
         cls = known[meta["family"]]
         own = {k.split(".", 1)[1]: v for k, v in arrays.items() if k.startswith("params.")}
         if issubclass(cls, Program):

@@ -12,7 +12,7 @@ probability 1e-6 (z = 4.9). A standard error above its cap, or NaN, fails: a che
 import numpy as np
 from scipy import stats
 
-__all__ = ["LEVEL", "GateError", "g_test", "gate", "gate_mean", "sampled"]
+__all__ = ["LEVEL", "GateError", "g_test", "gate", "gate_mean", "once", "sampled"]
 
 FAMILY_RATE = 1e-3
 CHECKS = 1000
@@ -113,3 +113,8 @@ def sampled(check, seed):
         check(seed, 1)
     except GateError:
         check(seed + 1_000_003, 10)
+
+
+def once(check, seed):
+    """Run `check(seed, 1)` and no more: for planted faults, which must fail."""
+    check(seed, 1)

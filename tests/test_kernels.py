@@ -6,41 +6,52 @@ import cases
 import numpy as np
 import pytest
 from cases import CASES, FINITE, compiled, oracle, to_engine, to_numpy
-from gates import GateError, g_test, gate_mean, sampled
+from gates import GateError, g_test, gate_mean, once, sampled
 
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 
 finite = pytest.mark.parametrize("name", FINITE)
 REAL = [name for name in CASES if name not in FINITE]
-CHAINS = 30_000
-SWEEPS = 40
+CHAINS = 20_000
+SWEEPS = 25
 
 
 # --- the law of the states after a step
 
 
-def exact_states(name, num, seed):
-    """Independent draws from the oracle's law, as NumPy arrays."""
-    truth, rng = oracle(name), np.random.default_rng(seed)
+def pieces(name):
+    """The law as a mixture over the states of discrete layers: [(p, state, (mean, covariance) of the real layers)]."""
+    truth = oracle(name)
     discrete = truth.discrete(list(truth.blocks))
     real = [n for n in truth.blocks if n not in discrete]
-    states, index = {}, np.zeros(num, int)
-    if discrete:
-        law, p = truth.law(discrete)
-        index = rng.choice(len(p), num, p=p / p.sum())
-        states = {n: x[index] for n, x in law.items()}
-    if real:
-        joint = np.zeros((num, sum(truth.blocks[n][0] for n in real)))
-        for k in np.unique(index):
-            rows = index == k
-            at = {n: x[rows][0] for n, x in states.items()}
-            precision, linear, _ = truth.gaussian({n: at.get(n) for n in truth.blocks}, real)
-            covariance = np.linalg.inv(precision)
-            joint[rows] = rng.multivariate_normal(covariance @ linear, covariance, rows.sum())
-        states |= dict(
-            zip(real, np.split(joint, np.cumsum([truth.blocks[n][0] for n in real])[:-1], axis=1), strict=True)
-        )
-    return {n: states[n] for n in truth.blocks}
+    law, p = truth.law(discrete) if discrete else ({}, np.ones(1))
+    out = []
+    for k, weight in enumerate(p):
+        state, gaussian = {n: x[k] for n, x in law.items()}, None
+        if real:
+            precision, linear, _ = truth.gaussian({n: state.get(n) for n in truth.blocks}, real)
+            gaussian = np.linalg.solve(precision, linear), np.linalg.inv(precision)
+        out.append((weight, state, gaussian))
+    return out, real
+
+
+def exact_states(name, num, seed):
+    """Independent draws from the oracle's law, as NumPy arrays."""
+    (mixture, real), rng, blocks = pieces(name), np.random.default_rng(seed), CASES[name].blocks
+    p = np.array([weight for weight, _, _ in mixture])
+    states = {n: np.zeros((num, size)) for n, (size, _) in blocks.items()}
+    index = rng.choice(len(p), num, p=p / p.sum())
+    for k in np.unique(index):
+        rows, (_, state, gaussian) = index == k, mixture[k]
+        for n, x in state.items():
+            states[n][rows] = x
+        if real:
+            x = np.split(
+                rng.multivariate_normal(*gaussian, rows.sum()), np.cumsum([blocks[n][0] for n in real])[:-1], 1
+            )
+            for n, value in zip(real, x, strict=True):
+                states[n][rows] = value
+    return states
 
 
 _steps = {}
@@ -70,27 +81,25 @@ def g_test_states(name, position):
     g_test(cells, p / p.sum())
 
 
-def check_invariant(dg, name, kernel):
+def check_invariant(dg, name, kernel, run=sampled):
     """Chains drawn exactly from the law still have it after one step."""
     m = cases.machine(dg, name, np.float32)
 
     def check(seed, factor):
         g_test_states(name, step(dg, m, kernel, exact_states(name, CHAINS * factor, seed), seed))
 
-    sampled(check, 21)
+    run(check, 21)
 
 
-def check_forgets(dg, name, kernel):
+def check_forgets(dg, name, kernel, run=sampled):
     """Chains that all start at one state have the law after enough sweeps."""
-    m = cases.machine(dg, name, np.float32)
+    m, states = cases.machine(dg, name, np.float32), oracle(name).states(list(CASES[name].blocks))
 
     def check(seed, factor):
-        start = {
-            n: np.repeat(x[:1], CHAINS * factor, 0) for n, x in oracle(name).states(list(CASES[name].blocks)).items()
-        }
+        start = {n: np.repeat(x[:1], CHAINS * factor, 0) for n, x in states.items()}
         g_test_states(name, step(dg, m, kernel, start, seed))
 
-    sampled(check, 22)
+    run(check, 22)
 
 
 @finite
@@ -103,24 +112,41 @@ def test_block_gibbs_forgets_its_start(dg, name):
     check_forgets(dg, name, BlockGibbs(SWEEPS))
 
 
-def moments(position):
-    """Means, squares and products of neighbouring columns, by row."""
-    x = np.concatenate(list(position.values()), axis=1)
-    return np.concatenate([x, x**2, x * np.roll(x, 1, axis=1)], axis=1)
+def moments(name, position):
+    """All values of a row, and all products of two."""
+    x = np.concatenate([position[n] for n in CASES[name].blocks], axis=1)
+    rows, columns = np.triu_indices(x.shape[1])
+    return np.concatenate([x, x[:, rows] * x[:, columns]], axis=1)
+
+
+def exact_moments_of_real(name):
+    """Means and second moments of all values, from the mixture of Gaussians that the law is."""
+    blocks, (mixture, real) = CASES[name].blocks, pieces(name)
+    at = dict(zip(blocks, np.cumsum([0, *(size for size, _ in blocks.values())]), strict=False))
+    width = sum(size for size, _ in blocks.values())
+    inside = np.concatenate([np.arange(at[n], at[n] + blocks[n][0]) for n in real])
+    first, second = np.zeros(width), np.zeros((width, width))
+    for p, state, (mean, covariance) in mixture:
+        x = np.zeros(width)
+        for n, value in state.items():
+            x[at[n] : at[n] + len(value)] = value
+        x[inside] = mean
+        square = np.outer(x, x)
+        square[np.ix_(inside, inside)] += covariance
+        first, second = first + p * x, second + p * square
+    return np.concatenate([first, second[np.triu_indices(width)]])
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_block_gibbs_leaves_the_law_of_real_layers(dg, name):
     """From exact draws and from a point, first and second moments are those of the law."""
     m = cases.machine(dg, name, np.float32)
-    exact = moments(exact_states(name, 400_000, 23))
-    scale = exact.std(0) + 1e-3
-    start = {n: np.repeat(x[:1], CHAINS, 0) for n, x in exact_states(name, 1, 24).items()}
+    exact = exact_moments_of_real(name)
+    start = {n: np.repeat(x, CHAINS, 0) for n, x in exact_states(name, 1, 24).items()}
     for kernel, position in ((BlockGibbs(), exact_states(name, CHAINS, 25)), (BlockGibbs(SWEEPS), start)):
-        got = moments(step(dg, m, kernel, position, 26))
-        # The exact moments are themselves sampled, thirteen times as finely: their error is added as noise.
-        spread = exact.mean(0) + np.sqrt(1 + CHAINS / len(exact)) * (got - got.mean(0)) + (got.mean(0) - exact.mean(0))
-        gate_mean(spread / scale, exact.mean(0) / scale, 0.05)
+        got = moments(name, step(dg, m, kernel, position, 26))
+        scale = got.std(0)
+        gate_mean(got / scale, exact / scale, 0.01)
 
 
 class Identity(BlockGibbs):
@@ -158,12 +184,12 @@ def test_kernels_that_do_not_reach_all_states_fail(dg, kernel):
     """They do leave the law invariant: only the start from a point shows the fault."""
     check_invariant(dg, "rbm", kernel)
     with pytest.raises(GateError, match="G ="):
-        check_forgets(dg, "rbm", kernel)
+        check_forgets(dg, "rbm", kernel, once)
 
 
 def test_kernel_that_draws_joined_layers_at_once_fails(dg):
     with pytest.raises(GateError, match="G ="):
-        check_invariant(dg, "rbm", AllAtOnce())
+        check_invariant(dg, "rbm", AllAtOnce(), once)
 
 
 def test_first_states_are_of_their_layers(dg):
@@ -208,7 +234,7 @@ def batches(x, size=20):
 
 def separated(dg):
     """An RBM with two deep modes, all on and all off, and a state in each."""
-    w = np.full((6, 2), 3.0)
+    w = np.full((6, 2), 5.0)
     a = to_engine(dg, {"w": w, "b": -w.sum(1) / 2, "c": -w.sum(0) / 2}, np.float32)
     start = {"v": np.repeat([[0.0], [1.0]], 6, 1), "h": np.repeat([[0.0], [1.0]], 2, 1)}
     return dg.RBM(a["w"], a["b"], a["c"]), start
@@ -224,10 +250,9 @@ def numpyro_mcmc(m, kernel=None, **options):
 def test_numpyro_mcmc(dg_numpyro, chain_method):
     import jax
 
-    mcmc = numpyro_mcmc(
-        cases.machine(dg_numpyro, "rbm_centred", np.float32), BlockGibbs(2), num_warmup=50, num_samples=3000, thinning=2,
-        num_chains=3, chain_method=chain_method,
-    )  # fmt: skip
+    m = cases.machine(dg_numpyro, "rbm_centred", np.float32)
+    options = {"num_warmup": 50, "num_samples": 3000, "thinning": 2, "num_chains": 3, "chain_method": chain_method}
+    mcmc = numpyro_mcmc(m, BlockGibbs(2), **options)
     mcmc.run(jax.random.key(0), extra_fields=("acceptance_rate",))
     samples = mcmc.get_samples(group_by_chain=True)
     assert {n: x.shape for n, x in samples.items()} == {"v": (3, 1500, 4), "h": (3, 1500, 3)}

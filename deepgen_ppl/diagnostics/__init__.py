@@ -1,0 +1,1 @@
+"""Diagnostics: what is handed to ArviZ, and pictures."""

@@ -27,9 +27,7 @@ def _arviz() -> Any:
 
 
 def from_groups(groups: Groups, dims: Mapping[str, list[str]], coords: Mapping[str, Any] | None = None) -> Any:
-    """ArviZ's container from group -> variable -> array; `posterior`, `sample_stats` and `log_likelihood` arrays start
-    with the axes (chain, draw).
-    """
+    """ArviZ's container from group -> variable -> array; all but `evidence` start with the axes (chain, draw)."""
     az = _arviz()
     options = {"dims": dict(dims), "coords": dict(coords or {})}
     sampled = {k: dict(v) for k, v in groups.items() if k != "evidence"}

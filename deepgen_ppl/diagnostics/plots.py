@@ -67,6 +67,8 @@ def plot_bounds(comparison: Comparison) -> Any:
     reach = 0.08 * (max(values) - min(values)) if values and max(values) > min(values) else 1.0
     for y, e in enumerate(found.values()):
         _interval(axis, y, e, reach)
+    if values:
+        axis.set_xlim(min(values) - 1.6 * reach, max(values) + 1.6 * reach)
     axis.set_yticks(range(len(found)), list(found))
     axis.invert_yaxis()
     axis.set_xlabel(f"log p(x), nats per datum over {comparison.num_data} held-out data")

@@ -1,0 +1,1 @@
+"""Directed models: model-guide pairs, one family a file."""

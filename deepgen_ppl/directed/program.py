@@ -21,11 +21,13 @@ __all__ = ["Program"]
 class Program(ABC):
     """A model-guide pair; subclass it and give it an engine in a face.
 
-    A family implements `model` and `guide` and names its attributes: `networks` are networks, `options` hashable values,
-    and `arrays` a flat dict of other trained arrays. To be saved, it has `config` and `from_config` too.
+    A family implements `model` and `guide` and names its attributes: `networks` are networks, `options` hashable
+    values, and `arrays` a flat dict of other trained arrays. To be saved, it has `config` and `from_config` too.
     """
 
     engine: ClassVar[Engine]
+    dynamic_fields: ClassVar[tuple[str, ...]]
+    static_fields: ClassVar[tuple[str, ...]]
     networks: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[tuple[str, ...]] = ()
     name: str
@@ -40,11 +42,11 @@ class Program(ABC):
             engine.register(cls)
 
     @abstractmethod
-    def model(self, x: Array | None = None, **kwargs: Any) -> Any:
+    def model(self, *args: Any, **kwargs: Any) -> Any:
         """The generative program."""
 
     @abstractmethod
-    def guide(self, x: Array | None = None, **kwargs: Any) -> Any:
+    def guide(self, *args: Any, **kwargs: Any) -> Any:
         """The approximate posterior, with the signature of `model`."""
 
     def config(self) -> dict[str, Any]:
@@ -58,6 +60,20 @@ class Program(ABC):
     def site(self, name: str) -> str:
         """Name of a host parameter: behind the program's own name, if it has one."""
         return f"{self.name}.{name}" if self.name else name
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **networks: Any) -> Any:
+        """A program of this shape, its arrays still to be set: the inverse of `config`.
+
+        Raises:
+            TypeError: for a family that cannot be saved.
+        """
+        raise TypeError(f"expected a program that can be loaded, got {cls.__name__}, which has no from_config")
+
+    @property
+    def like(self) -> Array:
+        """An array of the program's dtype and device."""
+        return next(iter(self.params.values()))
 
     @property
     def params(self) -> dict[str, Array]:
@@ -106,9 +122,7 @@ class Program(ABC):
 
     def canonical(self) -> dict[str, Any]:
         """All trained arrays as NumPy arrays, with names and layouts common to both engines."""
-        nets = {
-            f"{n}.{k}": v for n in self.networks for k, v in self.engine.nn.canonical(getattr(self, n)).items()
-        }
+        nets = {f"{n}.{k}": v for n in self.networks for k, v in self.engine.nn.canonical(getattr(self, n)).items()}
         return nets | {k: self.engine.arrays.to_numpy(v) for k, v in self.arrays.items()}
 
     def from_canonical(self, arrays: Mapping[str, Any]) -> Any:

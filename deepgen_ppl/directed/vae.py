@@ -49,20 +49,39 @@ class VAE(Program):
     options = ("likelihood", "latent", "num_covariates", "recipe")
 
     def __init__(
-        self, encoder: Any, decoder: Any, *, likelihood: Unit, latent: int, num_covariates: int = 0,
-        arrays: Params | None = None, name: str = "", recipe: Recipe | None = None,
+        self,
+        encoder: Any,
+        decoder: Any,
+        *,
+        likelihood: Unit,
+        latent: int,
+        num_covariates: int = 0,
+        arrays: Params | None = None,
+        name: str = "",
+        recipe: Recipe | None = None,
     ) -> None:
         self.encoder, self.decoder = self.engine.nn.wrap(encoder), self.engine.nn.wrap(decoder)
         self.likelihood, self.latent, self.num_covariates, self.name = likelihood, latent, num_covariates, name
         self.recipe = recipe
-        own = {k: self.engine.arrays.asarray(v) for k, v in likelihood.init_arrays()[0].items()}
+        like = next(iter(self.engine.nn.params(self.decoder).values()))
+        own = {k: self.engine.arrays.asarray(v, like=like) for k, v in likelihood.init_arrays()[0].items()}
         self.arrays = own | dict(arrays or {})
 
     @classmethod
     def init(
-        cls, rng: Rng | int, likelihood: Unit, latent: int, hidden: Sequence[int] = (200, 200), *,
-        activation: str = "tanh", num_covariates: int = 0, encoder: Any = None, decoder: Any = None, data: Any = None,
-        dtype: str = "float32", name: str = "",
+        cls,
+        rng: Rng | int,
+        likelihood: Unit,
+        latent: int,
+        hidden: Sequence[int] = (200, 200),
+        *,
+        activation: str = "tanh",
+        num_covariates: int = 0,
+        encoder: Any = None,
+        decoder: Any = None,
+        data: Any = None,
+        dtype: str = "float32",
+        name: str = "",
     ) -> VAE:
         """A VAE with perceptrons, or with the user's own networks in their place.
 
@@ -94,8 +113,14 @@ class VAE(Program):
         like = next(iter(nn.params(nn.wrap(decoder)).values()))
         arrays = {k: cls.engine.arrays.asarray(v, like=like) for k, v in likelihood.init_arrays()[0].items()}
         return cls(
-            encoder, decoder, likelihood=likelihood, latent=latent, num_covariates=num_covariates, arrays=arrays,
-            name=name, recipe=recipe,
+            encoder,
+            decoder,
+            likelihood=likelihood,
+            latent=latent,
+            num_covariates=num_covariates,
+            arrays=arrays,
+            name=name,
+            recipe=recipe,
         )
 
     def config(self) -> dict[str, Any]:
@@ -105,31 +130,34 @@ class VAE(Program):
         return {"likelihood": to_json(self.likelihood), **own}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], *, encoder: Any = None, decoder: Any = None) -> VAE:
+    def from_config(cls, config: dict[str, Any], *, encoder: Any = None, decoder: Any = None, **networks: Any) -> VAE:
         """A VAE of this shape, its arrays still to be set.
 
         Raises:
             ValueError: if it was saved with networks of the user's own and none are given.
         """
+        if networks:
+            raise TypeError(f"expected the networks encoder and decoder, got {sorted(networks)}")
         recipe = config["recipe"]
         if recipe is None and (encoder is None or decoder is None):
             raise ValueError(
                 "expected encoder=... and decoder=... to load a VAE that was saved with networks of your own, got none"
             )
         return cls.init(
-            0, from_json(config["likelihood"]), config["latent"], encoder=encoder, decoder=decoder,
-            num_covariates=config["num_covariates"], name=config["name"], **(recipe or {}),
+            0,
+            from_json(config["likelihood"]),
+            config["latent"],
+            encoder=encoder,
+            decoder=decoder,
+            num_covariates=config["num_covariates"],
+            name=config["name"],
+            **(recipe or {}),
         )
 
     @property
     def data_unit(self) -> Unit:
         """The likelihood: what data must look like."""
         return self.likelihood
-
-    @property
-    def like(self) -> Array:
-        """An array of the program's dtype and device."""
-        return next(iter(self.engine.nn.params(self.decoder).values()))
 
     def _likelihood_arrays(self) -> dict[str, Array]:
         _, fixed = self.likelihood.init_arrays()
@@ -161,7 +189,7 @@ class VAE(Program):
             raise ValueError(f"expected either x or size, got x of {_shape(x)} and size={size}")
         if x is not None and (x.ndim != 2 or x.shape[-1] != self.likelihood.size):
             raise ValueError(f"expected x of shape (N, {self.likelihood.size}), got {_shape(x)}")
-        rows = size if x is None else x.shape[0]
+        rows: Any = size if x is None else x.shape[0]
         stack = contextlib.ExitStack()
         if num_data is not None:
             stack.enter_context(self.engine.host.handlers.scale(scale=num_data / rows))
@@ -169,7 +197,11 @@ class VAE(Program):
         return stack
 
     def model(
-        self, x: Array | None = None, *, covariates: Array | None = None, size: int | None = None,
+        self,
+        x: Array | None = None,
+        *,
+        covariates: Array | None = None,
+        size: int | None = None,
         num_data: int | None = None,
     ) -> Array:
         """p(z) p(x | z) for every row of x, or for `size` rows to be drawn.
@@ -190,7 +222,11 @@ class VAE(Program):
             return ppl.sample("x", self._decode(decoder, z, covariates, arrays), obs=obs)
 
     def guide(
-        self, x: Array | None = None, *, covariates: Array | None = None, size: int | None = None,
+        self,
+        x: Array | None = None,
+        *,
+        covariates: Array | None = None,
+        size: int | None = None,
         num_data: int | None = None,
     ) -> Array:
         """q(z | x) for every row of x; the prior for `size` rows when x is None."""
@@ -229,7 +265,9 @@ class VAE(Program):
     def __repr__(self) -> str:
         shapes = {k: tuple(v.shape) for k, v in self.params.items()}
         total = sum(int(np.prod(s)) for s in shapes.values())
-        return f"{type(self).__name__}({self.likelihood!r}, latent={self.latent}, {total} parameters; {self.like.dtype})"
+        return (
+            f"{type(self).__name__}({self.likelihood!r}, latent={self.latent}, {total} parameters; {self.like.dtype})"
+        )
 
 
 def _shape(x: Any) -> str:

@@ -1,0 +1,1 @@
+"""Evidence: log Z and log p(x) with their sides, and the comparison of models."""

@@ -184,14 +184,20 @@ def ais(
     value, se, _ = log_mean_exp(log_w)
     flags += () if np.isfinite(se) else ("weights_degenerate",)
     method = f"AIS {'reverse' if reverse else 'forward'}, {len(betas)} temperatures, {num_runs} runs"
-    common = {"se": se, "method": method, "belongs_to": machine_fingerprint(machine), "flags": flags}
-    if reverse:
-        kind, side = ("estimate", "none") if "inexact_start" in flags else ("bound", "upper")
-        return LogNormalizer(log_z_start - value, kind=kind, side=side, log_weights=log_z_start - log_w, **common)
-    weights = engine.special.softmax(carry[1], 0)
+    claims: dict[str, Any] = {"kind": "bound", "side": "upper" if reverse else "lower"}
+    if "inexact_start" in flags:
+        claims = {"kind": "estimate", "side": "none"}
+    if not reverse:
+        claims |= {"particles": carry[0], "weights": engine.special.softmax(carry[1], 0)}
+    sign = -1.0 if reverse else 1.0
     return LogNormalizer(
-        log_z_start + value, kind="bound", side="lower", particles=carry[0], weights=weights,
-        log_weights=log_z_start + log_w, **common,
+        log_z_start + sign * value,
+        se,
+        method=method,
+        belongs_to=machine_fingerprint(machine),
+        log_weights=log_z_start + sign * log_w,
+        flags=flags,
+        **claims,
     )
 
 
@@ -217,7 +223,9 @@ def _start(machine: BoltzmannMachine, data: Any) -> BoltzmannMachine:
     if data is None:
         return independent_machine(machine)
     visible = machine.structure.visible
-    return independent_machine(machine, {visible: mean_statistic(type(machine), machine.structure.layers[visible], data)})
+    return independent_machine(
+        machine, {visible: mean_statistic(type(machine), machine.structure.layers[visible], data)}
+    )
 
 
 def _draw_exact(num: int, rng: Rng, machine: BoltzmannMachine) -> Position:

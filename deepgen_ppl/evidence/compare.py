@@ -17,8 +17,23 @@ from deepgen_ppl.typing import Rng
 __all__ = ["Comparison", "compare"]
 
 COLUMNS = (
-    "model", "lower", "lower_kind", "se_lower", "upper", "upper_kind", "se_upper", "estimate", "estimate_kind", "se_data",
-    "se_log_z", "better_than", "seconds", "flags", "lower_method", "upper_method", "estimate_method",
+    "model",
+    "lower",
+    "lower_kind",
+    "se_lower",
+    "upper",
+    "upper_kind",
+    "se_upper",
+    "estimate",
+    "estimate_kind",
+    "se_data",
+    "se_log_z",
+    "better_than",
+    "seconds",
+    "flags",
+    "lower_method",
+    "upper_method",
+    "estimate_method",
 )
 
 
@@ -45,11 +60,22 @@ class Comparison:
         """One dict a model with the columns of the table; NaN where nothing is claimed."""
         return [
             {
-                "model": name, "lower": e.lower.value, "lower_kind": e.lower.kind, "se_lower": e.lower.mc_se,
-                "upper": e.upper.value, "upper_kind": e.upper.kind, "se_upper": e.upper.mc_se,
-                "estimate": e.estimate.value, "estimate_kind": e.estimate.kind, "se_data": e.se_data,
-                "se_log_z": e.se_log_z, "better_than": " ".join(self.better_than(name)), "seconds": e.seconds,
-                "flags": " ".join(e.flags), "lower_method": e.lower.method, "upper_method": e.upper.method,
+                "model": name,
+                "lower": e.lower.value,
+                "lower_kind": e.lower.kind,
+                "se_lower": e.lower.mc_se,
+                "upper": e.upper.value,
+                "upper_kind": e.upper.kind,
+                "se_upper": e.upper.mc_se,
+                "estimate": e.estimate.value,
+                "estimate_kind": e.estimate.kind,
+                "se_data": e.se_data,
+                "se_log_z": e.se_log_z,
+                "better_than": " ".join(self.better_than(name)),
+                "seconds": e.seconds,
+                "flags": " ".join(e.flags),
+                "lower_method": e.lower.method,
+                "upper_method": e.upper.method,
                 "estimate_method": e.estimate.method,
             }
             for name, e in self.evidence.items()
@@ -68,12 +94,26 @@ class Comparison:
 
     def __repr__(self) -> str:
         lines = [f"log p(x) in nats per datum over {self.num_data} data ({self.measure})"]
-        head = ("model", "lower", "kind", "upper", "kind", "estimate", "kind", "se data", "se log Z", "better than", "flags")
+        head = (
+            "model",
+            "lower",
+            "kind",
+            "upper",
+            "kind",
+            "estimate",
+            "kind",
+            "se data",
+            "se log Z",
+            "better than",
+            "flags",
+        )
         table = [head, *self.cells()]
         widths = [max(len(row[i]) for row in table) for i in range(len(head))]
         numbers = {1, 3, 5, 7, 8}
         for row in table:
-            cells = (c.rjust(w) if i in numbers else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+            cells = (
+                c.rjust(w) if i in numbers else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
 
@@ -89,9 +129,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return (row["model"], *cells, row["better_than"] or "-", row["flags"] or "-")
 
 
-def compare(
-    models: Mapping[str, Any], x: Any, *, rng: Rng | int, options: EvidenceOptions | None = None
-) -> Comparison:
+def compare(models: Mapping[str, Any], x: Any, *, rng: Rng | int, options: EvidenceOptions | None = None) -> Comparison:
     """Both sides of log p(x) of every model, in one table.
 
     A model is said to be better than another only where its lower side lies above the other's upper side by more than

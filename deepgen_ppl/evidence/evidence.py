@@ -22,7 +22,7 @@ import numpy as np
 
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.evidence.ais import ais
-from deepgen_ppl.evidence.estimates import Estimate, LogNormalizer
+from deepgen_ppl.evidence.estimates import Estimate, Kind, LogNormalizer
 from deepgen_ppl.evidence.exact import DRAW_BITS, enumerable, exact_log_normalizer
 from deepgen_ppl.evidence.importance import importance_log_likelihood
 from deepgen_ppl.evidence.unnormalised import log_f
@@ -118,7 +118,9 @@ def evidence(model: Any, x: Any, *, rng: Rng | int, options: EvidenceOptions | N
     x = model.engine.arrays.asarray(x, like=model.like)
     rng = model.engine.random.rng(rng, model.like)
     began = time.perf_counter()
-    parts = _machine(model, x, rng, options) if isinstance(model, BoltzmannMachine) else _program(model, x, rng, options)
+    parts = (
+        _machine(model, x, rng, options) if isinstance(model, BoltzmannMachine) else _program(model, x, rng, options)
+    )
     pointwise = parts["pointwise"]
     se_data = float(pointwise.std(ddof=1) / math.sqrt(len(pointwise))) if len(pointwise) > 1 else math.nan
     return Evidence(se_data=se_data, seconds=time.perf_counter() - began, **parts)
@@ -156,11 +158,16 @@ def _machine(model: BoltzmannMachine, x: Array, rng: Rng, options: EvidenceOptio
     if f.kind == "exact" and lower_z.kind == "exact":
         guess = upper
     else:
-        kind = "bound" if f.kind == "exact" else "estimate"
+        kind: Kind = "bound" if f.kind == "exact" else "estimate"
         guess = Estimate(mean - float(lower_z.value), float(lower_z.se), kind, f"{f.method} - {lower_z.method}")
     return {
-        "lower": lower, "upper": upper, "estimate": guess, "se_log_z": float(lower_z.se),
-        "pointwise": f.value - float(lower_z.value), "flags": flags, "log_normalizer": lower_z,
+        "lower": lower,
+        "upper": upper,
+        "estimate": guess,
+        "se_log_z": float(lower_z.se),
+        "pointwise": f.value - float(lower_z.value),
+        "flags": flags,
+        "log_normalizer": lower_z,
     }
 
 
@@ -169,7 +176,7 @@ def _difference(mean: float, method: str, log_z: LogNormalizer | None, reason: s
     if log_z is None:
         return Estimate.missing(reason)
     exact = log_z.kind == "exact" and "mean field" not in method
-    kind = "exact" if exact else "bound"
+    kind: Kind = "exact" if exact else "bound"
     return Estimate(mean - float(log_z.value), float(log_z.se), kind, f"{method} - {log_z.method}")
 
 
@@ -179,7 +186,7 @@ def _sides_of_log_z(
     if options.log_z == "auto" and enumerable(model, options.exact_bits):
         exact = exact_log_normalizer(model)
         return {"lower": exact, "upper": exact}
-    common = {"betas": options.betas, "num_runs": options.num_runs}
+    common: dict[str, Any] = {"betas": options.betas, "num_runs": options.num_runs}
     sides = {"lower": ais(model, first, **common)}
     if enumerable(model, DRAW_BITS):
         sides["upper"] = ais(model, second, reverse=True, **common)

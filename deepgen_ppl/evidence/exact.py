@@ -2,13 +2,14 @@ r"""Exact log Z by enumeration.
 
     log Z = log sum_{x_keep} exp(-F(x_keep)),    F with the largest colour of layers summed out in closed form
 
-The sum over the joint states of the layers kept is streamed in float64. For an RBM this costs 2^min(V, H) free energies.
+The sum over the joint states of the layers kept is streamed in float64: for an RBM, 2^min(V, H) free energies.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from deepgen_ppl.evidence.estimates import LogNormalizer, fingerprint
@@ -65,11 +66,8 @@ def states_at(machine: BoltzmannMachine, keep: Sequence[str], index: Array) -> d
 
 def num_states(machine: BoltzmannMachine, keep: Sequence[str]) -> int:
     """Number of joint states of the layers `keep`."""
-    total = 1
-    for name in keep:
-        unit = machine.structure.layers[name]
-        total *= len(unit.states) ** unit.size
-    return total
+    units = [machine.structure.layers[name] for name in keep]
+    return math.prod(len(unit.states) ** unit.size for unit in units if unit.states is not None)
 
 
 def log_normalizer_by_enumeration(machine: BoltzmannMachine) -> Array:
@@ -99,7 +97,7 @@ def log_normalizer_by_enumeration(machine: BoltzmannMachine) -> Array:
 
 
 @functools.cache
-def _compiled(engine: Engine) -> object:
+def _compiled(engine: Engine) -> Callable:
     return engine.control.compile(log_normalizer_by_enumeration)
 
 

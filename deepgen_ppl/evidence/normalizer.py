@@ -14,14 +14,24 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 from deepgen_ppl.evidence.estimates import Contrastive, LogNormalizer
-from deepgen_ppl.evidence.exact import DRAW_BITS, draw_exact, enumerable, log_normalizer_by_enumeration
-from deepgen_ppl.evidence.exact import machine_fingerprint
+from deepgen_ppl.evidence.exact import (
+    DRAW_BITS,
+    draw_exact,
+    enumerable,
+    log_normalizer_by_enumeration,
+    machine_fingerprint,
+)
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.undirected.machine import BoltzmannMachine
 from deepgen_ppl.undirected.mean_field import MeanField, mean_field_bound
 
 __all__ = [
-    "Normalizer", "check_marginal", "gradient_only", "log_unnormalised", "marginal_draw", "marginal_log_prob",
+    "Normalizer",
+    "check_marginal",
+    "gradient_only",
+    "log_unnormalised",
+    "marginal_draw",
+    "marginal_log_prob",
     "negative_phase",
 ]
 

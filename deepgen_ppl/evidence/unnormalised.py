@@ -78,13 +78,13 @@ def log_f(machine: BoltzmannMachine, x: Array) -> LogF:
     structure = machine.structure
     batch = 1000
     if structure.independent(structure.hidden):
-        fn, kind, method = _free, "exact", "free energy"
+        fn, method = _free, "free energy"
     elif structure.log2_states(_enumerated(machine)) <= HIDDEN_BITS:
-        fn, kind, method = _joint, "exact", f"enumeration of {', '.join(_enumerated(machine))}"
+        fn, method = _joint, f"enumeration of {', '.join(_enumerated(machine))}"
         widest = max(unit.width for unit in structure.layers.values())
         batch = max(1, ROWS // (num_states(machine, _enumerated(machine)) * widest))
     else:
-        fn, kind, method = _mean_field, "bound", "mean field"
+        fn, method = _mean_field, "mean field"
     evaluate, to_numpy = _compiled(machine.engine, fn), machine.engine.arrays.to_numpy
     pieces = [to_numpy(evaluate(machine, x[at : at + batch])) for at in range(0, x.shape[0], batch)]
-    return LogF(np.concatenate(pieces).astype(float), kind, method)
+    return LogF(np.concatenate(pieces).astype(float), "bound" if fn is _mean_field else "exact", method)

@@ -1,0 +1,1 @@
+"""MCMC kernels, one method a file."""

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from deepgen_ppl.kernels.base import Kernel
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.undirected.energy import Energy, draw_block
@@ -71,8 +73,12 @@ class BlockGibbs(Kernel):
             raise ValueError(f"expected at least one sweep, got {self.sweeps}")
 
     def init(self, rng: Rng, target: Energy, num_chains: int) -> GibbsState:
-        """Every layer drawn as if it were alone (its couplings cut)."""
-        position = {}
+        """Layers of a machine drawn as if their couplings were cut; blocks of another energy in turn from zero."""
+        position: dict[str, Array] = {}
+        if not isinstance(target, BoltzmannMachine):
+            asarray = target.engine.arrays.asarray
+            zeros = {n: asarray(np.zeros((num_chains, *b.shape), np.float32)) for n, b in target.blocks.items()}
+            return GibbsState(sweep(rng, target, zeros))
         layers = target.structure.layers
         for key, (name, unit) in zip(target.engine.random.split(rng, len(layers)), layers.items(), strict=True):
             eta = target.params[f"{name}.bias"]

@@ -36,8 +36,10 @@ __all__ = ["ContrastiveDivergence", "ContrastiveObjective", "MachineProgram", "S
 
 @dataclass(frozen=True)
 class ContrastiveObjective(Objective):
-    """The likelihood gradient of a machine with a sampled negative phase. What `loss` returns has this gradient; as a
-    number it is the gap between the free energies of data and particles, no log-likelihood.
+    """The likelihood gradient of a machine with a sampled negative phase.
+
+    What `batch_loss` returns has this gradient; as a number it is the gap between the free energies of data and
+    particles, no log-likelihood.
 
     Args:
         kernel: transition of the particles, one step an update.
@@ -109,7 +111,7 @@ class ContrastiveObjective(Objective):
             out[n] = mu + model.buffers[f"{n}.offset"]
         return out
 
-    def loss(
+    def batch_loss(
         self, rng: Rng, model: BoltzmannMachine, state: dict[str, Any], x: Array, mask: Array | None, num_data: int
     ) -> Array:
         """E_data[F] - E_particles[F], each phase averaged over its own rows."""
@@ -197,7 +199,9 @@ class ContrastiveDivergence(ContrastiveObjective):
     @staticmethod
     def _start(model: BoltzmannMachine, x: Array) -> GibbsState:
         engine, rows = model.engine, x.shape[0]
-        zeros = {n: engine.arrays.asarray(np.zeros(model.structure.layers[n].size), like=x) for n in model.structure.hidden}
+        zeros = {
+            n: engine.arrays.asarray(np.zeros(model.structure.layers[n].size), like=x) for n in model.structure.hidden
+        }
         empty = {n: engine.xp.broadcast_to(zero, (rows, *zero.shape)) for n, zero in zeros.items()}
         return GibbsState({model.structure.visible: x, **empty})
 
@@ -245,9 +249,9 @@ class MachineProgram:
         chains = host.persistent("chains", self)
         hidden = None if machine.structure.independent(machine.structure.hidden) else self.objective.hidden
         law = machine.marginal(log_normalizer=Contrastive(chains.position), hidden=hidden)
-        with host.handlers.scale(scale=1.0 if num_data is None else num_data / x.shape[0]):
-            with host.ppl.plate("data", x.shape[0], dim=-1):
-                host.ppl.sample(machine.structure.visible, law, obs=x)
+        scale = 1.0 if num_data is None else num_data / x.shape[0]
+        with host.handlers.scale(scale=scale), host.ppl.plate("data", x.shape[0], dim=-1):
+            host.ppl.sample(machine.structure.visible, law, obs=x)
 
     def guide(self, x: Array, *, num_data: int | None = None) -> None:
         """Nothing is latent."""

@@ -118,7 +118,9 @@ def fit(
     """
     engine = model.engine
     if epochs < 1 or batch_size < 1:
-        raise ValueError(f"expected at least one epoch and one row a batch, got epochs={epochs}, batch_size={batch_size}")
+        raise ValueError(
+            f"expected at least one epoch and one row a batch, got epochs={epochs}, batch_size={batch_size}"
+        )
     if resume and checkpoint is None:
         raise ValueError("expected checkpoint=... with resume=True, got None")
     machine = isinstance(model, BoltzmannMachine)
@@ -133,7 +135,7 @@ def fit(
     trainer = engine.host.trainer(objective, optimizer, source.num_data)
     run = _Run(trainer, source, watch, trainer.init(model, second, source.example()), objective.monitor)
     run.settings = {"objective": repr(objective), "batch_size": batch_size, "rows": source.num_data, "seed": seed}
-    if resume and Path(checkpoint).is_file():
+    if resume and checkpoint is not None and Path(checkpoint).is_file():
         run.restore(checkpoint)
     bar = progress_bar(range(run.epoch, epochs), type(model).__name__, show=progress)
     for _ in bar:
@@ -150,8 +152,10 @@ class _Run:
 
     def __init__(self, trainer: Any, source: Any, watch: Validation | None, state: Any, monitor: str) -> None:
         self.trainer, self.source, self.watch, self.state, self.monitor = trainer, source, watch, state, monitor
-        self.epoch, self.good, self.stopped = 0, True, None
+        self.epoch, self.good = 0, True
+        self.stopped: str | None = None
         self.history: dict[str, list[float]] = {"epoch": [], "seconds": [], monitor: []}
+        self.metric: Any = None if watch is None else watch.metric
         self.model = trainer.model(state)
         self.best: Any = None
         self.best_value, self.waited = -np.inf, 0
@@ -183,7 +187,7 @@ class _Run:
         if not self.good:
             return
         if self.watch is not None and self.epoch % self.watch.every == 0:
-            value = float(self.watch.metric(self.model, self.watch.data))
+            value = float(self.metric(self.model, self.watch.data))
             self.history.setdefault("validation", []).append(value)
             if value > self.best_value:
                 self.best, self.best_value, self.waited = self.model, value, 0
@@ -208,8 +212,13 @@ class _Run:
             arrays |= {f"best.params.{k}": to_numpy(v) for k, v in self.best.params.items()}
             arrays |= {f"best.buffers.{k}": to_numpy(v) for k, v in self.best.buffers.items()}
         meta = {
-            "format": 1, "kind": "checkpoint", "settings": self.settings, "epoch": self.epoch, "history": self.history,
-            "best_value": None if self.best is None else self.best_value, "waited": self.waited,
+            "format": 1,
+            "kind": "checkpoint",
+            "settings": self.settings,
+            "epoch": self.epoch,
+            "history": self.history,
+            "best_value": None if self.best is None else self.best_value,
+            "waited": self.waited,
         }
         write_arrays(path, arrays, meta)
 
@@ -345,5 +354,5 @@ def _check_validation(model: Any, objective: Objective, validation: Any) -> Vali
 
 def _default_metric(objective: Objective, engine: Engine) -> Callable[[Any, Array], float]:
     """The objective's bound, in nats per datum, with the same draws at every call."""
-    evaluate = engine.control.compile(lambda model, rng, x: -objective.loss(rng, model, {}, x, None, x.shape[0]))
+    evaluate = engine.control.compile(lambda model, rng, x: -objective.batch_loss(rng, model, {}, x, None, x.shape[0]))
     return lambda model, x: float(evaluate(model, engine.random.rng(0, model.like), x))

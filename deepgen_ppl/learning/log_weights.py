@@ -54,7 +54,7 @@ def check_sites(model: Mapping[str, Site], guide: Mapping[str, Site], plate: str
     """Check that the pair can be weighed and trained.
 
     Raises:
-        ValueError: for latent sites without a partner, no data plate, or discrete guide sites under a pathwise gradient.
+        ValueError: for latent sites without a partner, no data plate, or discrete guide sites with pathwise=True.
     """
     latent = {name for name, site in model.items() if not site.observed}
     proposed = {name for name, site in guide.items() if not site.observed}
@@ -78,8 +78,15 @@ def check_sites(model: Mapping[str, Site], guide: Mapping[str, Site], plate: str
 
 
 def assemble(
-    xp: Any, model: Mapping[str, Site], guide: Mapping[str, Site], *, num_local: int, plate: str, nesting: int,
-    kl: Callable | None, pathwise: bool,
+    xp: Any,
+    model: Mapping[str, Site],
+    guide: Mapping[str, Site],
+    *,
+    num_local: int,
+    plate: str,
+    nesting: int,
+    kl: Callable | None,
+    pathwise: bool,
 ) -> tuple[Array, Array, Any]:
     """(local (K, N), global (), scale) from the sites of one run of guide and model.
 

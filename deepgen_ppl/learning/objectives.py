@@ -45,7 +45,7 @@ class Objective(ABC):
         """What happens before the gradient of a step and is not differentiated: (model, state)."""
 
     @abstractmethod
-    def loss(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None, num_data: int) -> Array:
+    def batch_loss(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None, num_data: int) -> Array:
         """What a step differentiates with respect to `model.params`: a scalar in nats per datum."""
 
 
@@ -78,14 +78,29 @@ class ProgramObjective(Objective):
         """From log-weights (S, K, N) to bounds (S, N), in nats."""
 
     def log_weights(
-        self, engine: Engine, rng: Rng, model: Callable, guide: Callable, args: tuple, kwargs: Mapping[str, Any],
+        self,
+        engine: Engine,
+        rng: Rng,
+        model: Callable,
+        guide: Callable,
+        args: tuple,
+        kwargs: Mapping[str, Any],
         **options: Any,
     ) -> LogWeights:
         """Run guide and model; `options` go to the engine."""
         return engine.host.log_weights(
-            rng, model, guide, args, kwargs, num_local=self.num_particles, num_global=self.num_global,
-            plate=self.plate, nesting=self.max_plate_nesting, pathwise=self.pathwise,
-            analytic_kl=self.analytic_kl, **options,
+            rng,
+            model,
+            guide,
+            args,
+            kwargs,
+            num_local=self.num_particles,
+            num_global=self.num_global,
+            plate=self.plate,
+            nesting=self.max_plate_nesting,
+            pathwise=self.pathwise,
+            analytic_kl=self.analytic_kl,
+            **options,
         )
 
     def evaluate(self, engine: Engine, w: LogWeights) -> Array:
@@ -97,7 +112,13 @@ class ProgramObjective(Objective):
         return xp.mean(w.scale * xp.sum(per_datum, axis=-1) + w.global_)
 
     def estimate(
-        self, engine: Engine, rng: Rng, model: Callable, guide: Callable, args: tuple, kwargs: Mapping[str, Any],
+        self,
+        engine: Engine,
+        rng: Rng,
+        model: Callable,
+        guide: Callable,
+        args: tuple,
+        kwargs: Mapping[str, Any],
         **options: Any,
     ) -> Array:
         """L of a model-guide pair, a scalar in nats for the whole (scaled) data set."""
@@ -111,7 +132,7 @@ class ProgramObjective(Objective):
         """Nothing happens before the gradient."""
         return model, state
 
-    def loss(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None, num_data: int) -> Array:
+    def batch_loss(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None, num_data: int) -> Array:
         """-L / N: the rows of the batch stand for all N data."""
         engine = model.engine
         with engine.host.bound():

@@ -1,0 +1,1 @@
+"""Undirected models: energies, and Boltzmann machines made of layers and couplings."""

@@ -14,7 +14,7 @@ Boltzmann Machines (Salakhutdinov & Hinton, 2012), section 2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from deepgen_ppl.typing import Rng
 from deepgen_ppl.undirected.couplings import Dense
@@ -33,9 +33,16 @@ class DBM(BoltzmannMachine):
 
     @classmethod
     def init(
-        cls, rng: Rng | int, visible: int | Unit, hidden: Sequence[int | Unit], *, centred: bool = True,
-        data: Any = None, scale: float = 0.01, dtype: str = "float32",
-    ) -> DBM:
+        cls,
+        rng: Rng | int,
+        visible: int | Unit,
+        hidden: Sequence[int | Unit],
+        *,
+        centred: bool = True,
+        data: Any = None,
+        scale: float = 0.01,
+        dtype: str = "float32",
+    ) -> Self:
         """A machine with small random weights.
 
         Args:
@@ -56,6 +63,12 @@ class DBM(BoltzmannMachine):
         units = [u if isinstance(u, Unit) else Bernoulli(u) for u in (visible, *hidden)]
         couplings = [Dense(pair) for pair in zip(names, names[1:], strict=False)]
         return initial_arrays(
-            cls, rng, dict(zip(names, units, strict=True)), couplings, centred=centred, data=data, scale=scale,
+            cls,
+            rng,
+            dict(zip(names, units, strict=True)),
+            couplings,
+            centred=centred,
+            data=data,
+            scale=scale,
             dtype=dtype,
         )

@@ -18,9 +18,9 @@ __all__ = ["initial_arrays", "mean_statistic"]
 M = TypeVar("M", bound=BoltzmannMachine)
 
 
-def mean_statistic(machine_class: type[BoltzmannMachine], unit: Unit, x: Any) -> np.ndarray:
+def mean_statistic(model_class: Any, unit: Unit, x: Any) -> np.ndarray:
     """Mean over the data of s(x), shape (width,), after checking the data."""
-    engine = machine_class.engine
+    engine = model_class.engine
     x = np.asarray(engine.arrays.to_numpy(x))
     unit.check(x, "data")
     like = engine.arrays.asarray(np.zeros(1, np.float32))
@@ -29,8 +29,15 @@ def mean_statistic(machine_class: type[BoltzmannMachine], unit: Unit, x: Any) ->
 
 
 def initial_arrays(
-    machine_class: type[M], rng: Rng | int, layers: Mapping[str, Unit], couplings: Sequence[Coupling], *,
-    centred: bool, data: Any, scale: float, dtype: str,
+    machine_class: type[M],
+    rng: Rng | int,
+    layers: Mapping[str, Unit],
+    couplings: Sequence[Coupling],
+    *,
+    centred: bool,
+    data: Any,
+    scale: float,
+    dtype: str,
 ) -> M:
     """A machine of `machine_class` with weights from Normal(0, scale).
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -66,21 +66,23 @@ class BoltzmannMachine(Energy):
         self.params = {k: asarray(v) for k, v in params.items()}
         self.buffers = {k: asarray(v) for k, v in buffers.items()}
         for name, unit in structure.items:
-            _, fixed = unit.init_arrays()
-            for k, v in fixed.items():
-                self.buffers.setdefault(f"{name}.{k}", asarray(v, like=self.params[f"{name}.bias"]))
+            if f"{name}.bias" in self.params:
+                for own, defaults in zip((self.params, self.buffers), unit.init_arrays(), strict=True):
+                    for k, v in defaults.items():
+                        own.setdefault(f"{name}.{k}", asarray(v, like=self.params[f"{name}.bias"]))
         self._check_arrays()
         self.check_normalisable()
 
     @classmethod
-    def from_arrays(cls, structure: Structure, params: Params, buffers: Params) -> BoltzmannMachine:
+    def from_arrays(cls, structure: Structure, params: Params, buffers: Params) -> Self:
         """A machine of this class from its structure and flat dicts of arrays."""
         machine = object.__new__(cls)
         BoltzmannMachine._build(machine, structure, params, buffers)
         return machine
 
     def _check_arrays(self) -> None:
-        shapes, optional = self.structure.array_shapes(), {"energy_offset": ()}
+        shapes = self.structure.array_shapes()
+        optional: dict[str, tuple[int, ...]] = {"energy_offset": ()}
         for name, unit in self.structure.items:
             trained, fixed = unit.init_arrays()
             shapes |= {f"{name}.{k}": v.shape for k, v in (trained | fixed).items()}
@@ -123,11 +125,11 @@ class BoltzmannMachine(Energy):
 
     # -- immutable updates -------------------------------------------------------------------------------------------
 
-    def with_params(self, params: Params) -> BoltzmannMachine:
+    def with_params(self, params: Params) -> Self:
         """The same machine with other trained arrays; unknown names raise, missing ones are kept."""
         return self._replace(params=self._updated("params", params))
 
-    def with_buffers(self, buffers: Params) -> BoltzmannMachine:
+    def with_buffers(self, buffers: Params) -> Self:
         """The same machine with other offsets."""
         return self._replace(buffers=self._updated("buffers", buffers))
 
@@ -140,13 +142,13 @@ class BoltzmannMachine(Energy):
                 raise ValueError(f"expected {k} of shape {tuple(own[k].shape)}, got shape {tuple(v.shape)}")
         return {**own, **arrays}
 
-    def _replace(self, **fields: Any) -> BoltzmannMachine:
+    def _replace(self, **fields: Any) -> Self:
         new = copy.copy(self)
         for name, value in fields.items():
             setattr(new, name, value)
         return new
 
-    def astype(self, dtype: str) -> BoltzmannMachine:
+    def astype(self, dtype: str) -> Self:
         """The same machine in `float32` or `float64`."""
         cast = {k: self.engine.arrays.asarray(v, dtype=dtype) for k, v in {**self.params, **self.buffers}.items()}
         return self._replace(params={k: cast[k] for k in self.params}, buffers={k: cast[k] for k in self.buffers})
@@ -252,14 +254,12 @@ class BoltzmannMachine(Energy):
         total = self.linear_energy(s) - self.log_base(state)
         for name in out:
             eta, unit = self.natural(name, s), self.structure.layers[name]
-            total = total - self.engine.xp.sum(
-                unit.log_partition(self.engine, eta, self.layer_arrays(name)), axis=-1
-            )
+            total = total - self.engine.xp.sum(unit.log_partition(self.engine, eta, self.layer_arrays(name)), axis=-1)
             if (offset := self.buffers.get(f"{name}.offset")) is not None:
                 total = total + eta @ offset
         return total
 
-    def uncentred(self) -> BoltzmannMachine:
+    def uncentred(self) -> Self:
         """The machine with the same energy, to the constant, and no offsets: the form that kernels run."""
         offsets = {n: self.buffers[f"{n}.offset"] for n in self.structure.names if f"{n}.offset" in self.buffers}
         if not offsets:
@@ -272,7 +272,7 @@ class BoltzmannMachine(Energy):
         buffers["energy_offset"] = self.linear_energy(zero)
         return self._replace(params=params, buffers=buffers)
 
-    def recentred(self, offsets: Params) -> BoltzmannMachine:
+    def recentred(self, offsets: Params) -> Self:
         """The same law p(x) about other offsets: biases and constant move with them.
 
         Args:
@@ -288,7 +288,9 @@ class BoltzmannMachine(Energy):
         buffers["energy_offset"] = self.linear_energy(shift)
         return self._replace(params=params, buffers=buffers)
 
-    def marginal(self, block: str | None = None, *, log_normalizer: Any = None, hidden: Any = None, sampler: Any = None):
+    def marginal(
+        self, block: str | None = None, *, log_normalizer: Any = None, hidden: Any = None, sampler: Any = None
+    ) -> Distribution:
         """p(x_block) as a native distribution of the host, event shape (n,).
 
         Args:

@@ -10,7 +10,7 @@ from deepgen_ppl.undirected.units import Bernoulli, Categorical, Gaussian, Spin
 
 __all__ = ["from_json", "to_json"]
 
-PARTS = {cls.__name__: cls for cls in (Bernoulli, Categorical, Gaussian, Spin, Dense)}
+PARTS: dict[str, Any] = {cls.__name__: cls for cls in (Bernoulli, Categorical, Gaussian, Spin, Dense)}
 
 
 def to_json(part: Any) -> dict[str, Any]:

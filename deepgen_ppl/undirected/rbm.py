@@ -12,7 +12,7 @@ How to Center Deep Boltzmann Machines (Melchior et al., 2016), eq. 7.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,22 +40,32 @@ class RBM(BoltzmannMachine):
     """
 
     def __init__(
-        self, weight: Array, visible_bias: Array, hidden_bias: Array, *, visible: Unit | None = None,
+        self,
+        weight: Array,
+        visible_bias: Array,
+        hidden_bias: Array,
+        *,
+        visible: Unit | None = None,
         hidden: Unit | None = None,
     ) -> None:
         if len(np.shape(weight)) != 2:
-            raise ValueError(f"expected a weight of shape (V, H), got shape {np.shape(weight)}")
+            raise ValueError(f"expected a weight of shape (V, H), got shape {tuple(np.shape(weight))}")
         visible, hidden = visible or Bernoulli(np.shape(weight)[0]), hidden or Bernoulli(np.shape(weight)[1])
         arrays = {"v.bias": visible_bias, "h.bias": hidden_bias, "v-h.weight": weight}
-        for name, unit in (("v", visible), ("h", hidden)):
-            arrays |= {f"{name}.{k}": v for k, v in unit.init_arrays()[0].items()}
         super().__init__({"v": visible, "h": hidden}, [Dense(("v", "h"))], arrays)
 
     @classmethod
     def init(
-        cls, rng: Rng | int, visible: int | Unit, hidden: int | Unit, *, centred: bool = True, data: Any = None,
-        scale: float = 0.01, dtype: str = "float32",
-    ) -> RBM:
+        cls,
+        rng: Rng | int,
+        visible: int | Unit,
+        hidden: int | Unit,
+        *,
+        centred: bool = True,
+        data: Any = None,
+        scale: float = 0.01,
+        dtype: str = "float32",
+    ) -> Self:
         """A machine with small random weights.
 
         Args:
@@ -84,9 +94,17 @@ class GaussianBernoulliRBM(RBM):
 
     @classmethod
     def init(
-        cls, rng: Rng | int, visible: int | Unit, hidden: int | Unit, *, visible_scale: float | None = 1.0,
-        centred: bool = True, data: Any = None, scale: float = 0.01, dtype: str = "float32",
-    ) -> GaussianBernoulliRBM:
+        cls,
+        rng: Rng | int,
+        visible: int | Unit,
+        hidden: int | Unit,
+        *,
+        visible_scale: float | None = 1.0,
+        centred: bool = True,
+        data: Any = None,
+        scale: float = 0.01,
+        dtype: str = "float32",
+    ) -> Self:
         """A machine with small random weights.
 
         Args:

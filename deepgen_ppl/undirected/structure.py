@@ -106,6 +106,8 @@ class Structure:
 
     def describe(self) -> str:
         """One line with kinds and sizes, as in `v: Bernoulli(784), h: Bernoulli(500); v-h`."""
-        return ", ".join(f"{n}: {u!r}".replace("size=", "") for n, u in self.items) + "; " + ", ".join(
-            c.name for c in self.couplings
+        return (
+            ", ".join(f"{n}: {u!r}".replace("size=", "") for n, u in self.items)
+            + "; "
+            + ", ".join(c.name for c in self.couplings)
         )

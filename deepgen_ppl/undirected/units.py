@@ -325,7 +325,7 @@ class Gaussian(Unit):
 
     def init_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """log sigma, trained if the scale is to be learned."""
-        log_sigma = {"log_sigma": np.full(self.size, math.log(1.0 if self.scale is None else self.scale), np.float32)}
+        log_sigma = {"log_sigma": np.full(self.size, math.log(1.0 if self.scale is None else self.scale))}
         return (log_sigma, {}) if self.scale is None else ({}, log_sigma)
 
     def log_base(self, engine: Engine, x: Array, params: Params) -> Array:

@@ -25,7 +25,7 @@ from deepgen_ppl.undirected.path import Path
 __all__ = ["ENGINE", "HostObjective", "ProgramBase", "register"]
 
 
-def register(cls: type) -> None:
+def register(cls: Any) -> None:
     """Register a class as a pytree: its `dynamic_fields` are children, its `static_fields` the tree's own."""
     dynamic, static = cls.dynamic_fields, cls.static_fields
 

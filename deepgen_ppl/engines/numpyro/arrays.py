@@ -18,20 +18,20 @@ def asarray(x: Any, like: Any = None, dtype: Any = None) -> jax.Array:
     if isinstance(x, jax.core.Tracer) or (isinstance(x, jax.Array) and dtype is None and like is None):
         return x if like is None else x.astype(like.dtype)
     if like is not None:
-        return jnp.asarray(x, like.dtype)
+        return jnp.array(x, like.dtype)
     x = np.asarray(x)
     if dtype is not None:
         dtype = jnp.dtype(dtype)
     elif x.dtype.kind == "f":
         dtype = jnp.dtype(np.float64 if x.dtype == np.float64 else np.float32)
     else:
-        return jnp.asarray(x)
+        return jnp.array(x)
     if dtype == np.float64 and not jax.config.jax_enable_x64:
         raise TypeError(
             "expected float32 parameters, got float64 while JAX runs without x64 (it would round them silently): "
             "cast them with .astype('float32'), or call jax.config.update('jax_enable_x64', True) first"
         )
-    return jnp.asarray(x, dtype)
+    return jnp.array(x, dtype)
 
 
 def is_concrete(x: Any) -> bool:
@@ -54,7 +54,9 @@ SPECIAL = Special(
     logsumexp=lambda x, axis: jax.nn.logsumexp(x, axis=axis),
     softmax=lambda x, axis: jax.nn.softmax(x, axis=axis),
     lgamma=jax.scipy.special.gammaln,
-    one_hot=lambda x, num_classes, like: jax.nn.one_hot(x, num_classes, dtype=like.dtype),
+    one_hot=lambda x, num_classes, like: jax.nn.one_hot(
+        jnp.asarray(x).astype(jnp.int32), num_classes, dtype=like.dtype
+    ),
     stop_gradient=jax.lax.stop_gradient,
 )
 
@@ -71,9 +73,9 @@ def make_rng(seed: Any, like: Any = None) -> jax.Array:
 
 
 def bernoulli(rng: jax.Array, logits: jax.Array) -> jax.Array:
-    """0/1 draws: (bits + 1/2) / 2^24 < sigmoid(logits), so that a probability of 0 never fires."""
+    """0/1 draws: (bits + 1/2) / 2^23 < sigmoid(logits); exact in float32, so that 0 never fires and 1 always does."""
     bits = jax.random.bits(rng, logits.shape, jnp.uint32)
-    u = ((bits >> 8).astype(logits.dtype) + 0.5) * 2.0**-24
+    u = ((bits >> 9).astype(logits.dtype) + 0.5) * 2.0**-23
     return (u < jax.nn.sigmoid(logits)).astype(logits.dtype)
 
 

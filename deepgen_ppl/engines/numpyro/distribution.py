@@ -82,8 +82,8 @@ def _constant(value: jax.Array, params: Any) -> jax.Array:
 @_constant.defjvp
 def _(primals: Any, tangents: Any) -> Any:
     raise RuntimeError(
-        "expected a log normaliser that can be differentiated, got an estimate without particles: its gradient would be "
-        "zero. Use ais(machine, rng=...) forward, log_normalizer='exact', or StochasticML for training"
+        "expected a log normaliser that can be differentiated, got an estimate without particles: its gradient "
+        "would be zero. Use ais(machine, rng=...) forward, log_normalizer='exact', or StochasticML for training"
     )
 
 
@@ -96,7 +96,13 @@ class Marginal(dist.Distribution):
     has_rsample = False
 
     def __init__(
-        self, machine: Any, block: str, log_normalizer: Any = None, hidden: Any = None, sampler: Any = None, *,
+        self,
+        machine: Any,
+        block: str,
+        log_normalizer: Any = None,
+        hidden: Any = None,
+        sampler: Any = None,
+        *,
         validate_args: bool | None = None,
     ) -> None:
         check_marginal(machine, block, log_normalizer, hidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +14,16 @@ import numpyro
 from flax import nnx
 
 from deepgen_ppl.engines.base import Networks
+from deepgen_ppl.engines.numpyro.arrays import asarray
 
 __all__ = ["NETWORKS", "Net"]
 
-ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "softplus": jax.nn.softplus, "gelu": jax.nn.gelu}
+ACTIVATIONS = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "softplus": jax.nn.softplus,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+}
 
 
 class MLP(nnx.Module):
@@ -33,7 +40,7 @@ class MLP(nnx.Module):
         self.activation = activation
         make = nnx.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         self.layers = nnx.List(
-            nnx.Linear(i, o, rngs=rngs, kernel_init=make, param_dtype=dtype, dtype=dtype)
+            nnx.Linear(i, o, rngs=rngs, kernel_init=make, param_dtype=dtype)
             for i, o in zip(sizes, sizes[1:], strict=False)
         )
 
@@ -117,7 +124,7 @@ def canonical(net: Net) -> dict[str, np.ndarray]:
 
 def from_canonical(net: Net, arrays: Mapping[str, np.ndarray]) -> Net:
     """Inverse of `canonical`."""
-    return with_params(net, {k: jnp.asarray(arrays[_common(k)]) for k in net.params})
+    return with_params(net, {k: asarray(arrays[_common(k)]) for k in net.params})
 
 
 def _common(name: str) -> str:

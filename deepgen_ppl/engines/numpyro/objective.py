@@ -39,7 +39,11 @@ class Particles(Messenger):
 def _sites(trace: Mapping[str, Any]) -> dict[str, Site]:
     return {
         name: Site(
-            name, site["fn"], site["value"], site["is_observed"], 1.0 if site["scale"] is None else site["scale"],
+            name,
+            site["fn"],
+            site["value"],
+            site["is_observed"],
+            1.0 if site["scale"] is None else site["scale"],
             tuple(f.name for f in site["cond_indep_stack"]),
         )
         for name, site in trace.items()
@@ -48,22 +52,38 @@ def _sites(trace: Mapping[str, Any]) -> dict[str, Site]:
 
 
 def log_weights(
-    rng: jax.Array, model: Callable, guide: Callable, args: tuple, kwargs: Mapping[str, Any], *,
-    num_local: int = 1, num_global: int = 1, plate: str = "data", nesting: int = 1, analytic_kl: bool = False,
-    pathwise: bool = False, params: Mapping[str, Any] | None = None,
+    rng: jax.Array,
+    model: Callable,
+    guide: Callable,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    *,
+    num_local: int = 1,
+    num_global: int = 1,
+    plate: str = "data",
+    nesting: int = 1,
+    analytic_kl: bool = False,
+    pathwise: bool = False,
+    params: Mapping[str, Any] | None = None,
 ) -> LogWeights:
     """Run guide and model; see `LogWeights`."""
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
         guide_key, model_key = jax.random.split(key)
-        kinds = {"num": num_local, "plate": plate, "nesting": nesting}
+        kinds: dict[str, Any] = {"num": num_local, "plate": plate, "nesting": nesting}
         q, p = (handlers.substitute(fn, data=dict(params)) if params else fn for fn in (guide, model))
         q_trace = handlers.trace(Particles(handlers.seed(q, guide_key), **kinds)).get_trace(*args, **kwargs)
         replayed = handlers.replay(handlers.seed(p, model_key), trace=q_trace)
         p_trace = handlers.trace(replayed).get_trace(*args, **kwargs)
         return assemble(
-            jnp, _sites(p_trace), _sites(q_trace), num_local=num_local, plate=plate, nesting=nesting,
-            kl=kl_divergence if analytic_kl else None, pathwise=pathwise,
+            jnp,
+            _sites(p_trace),
+            _sites(q_trace),
+            num_local=num_local,
+            plate=plate,
+            nesting=nesting,
+            kl=kl_divergence if analytic_kl else None,
+            pathwise=pathwise,
         )
 
     if num_global == 1:

@@ -39,7 +39,7 @@ def _step(objective: Any, optimizer: Any, num_data: int, state: TrainState, x: j
     model, inner = objective.advance(first, state.model, state.objective, x, mask)
 
     def loss(params: dict) -> jax.Array:
-        return objective.loss(second, model.with_params(params), inner, x, mask, num_data)
+        return objective.batch_loss(second, model.with_params(params), inner, x, mask, num_data)
 
     value, grads = jax.value_and_grad(loss)(model.params)
     updates, opt = optimizer.update(grads, state.optimizer, model.params)

@@ -41,11 +41,19 @@ ARRAYS = Arrays(
     mix=lambda beta, a, b: a + beta * (b - a),
 )
 
+
+def logsumexp(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """log sum exp(x), whose derivative keeps its precision at any level (that of `torch.logsumexp` does not)."""
+    top = x.detach().amax(axis, keepdim=True)
+    top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
+    return (x - top).exp().sum(axis).log() + top.squeeze(axis)
+
+
 SPECIAL = Special(
     sigmoid=torch.sigmoid,
     softplus=lambda x: torch.nn.functional.softplus(x, threshold=40.0),
     log_sigmoid=torch.nn.functional.logsigmoid,
-    logsumexp=lambda x, axis: torch.logsumexp(x, axis),
+    logsumexp=logsumexp,
     softmax=lambda x, axis: torch.softmax(x, axis),
     lgamma=torch.lgamma,
     one_hot=lambda x, num_classes, like: torch.nn.functional.one_hot(x.long(), num_classes).to(like.dtype),

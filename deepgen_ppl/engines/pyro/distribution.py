@@ -79,7 +79,13 @@ class Marginal(TorchDistribution):
     has_rsample = False
 
     def __init__(
-        self, machine: Any, block: str, log_normalizer: Any = None, hidden: Any = None, sampler: Any = None, *,
+        self,
+        machine: Any,
+        block: str,
+        log_normalizer: Any = None,
+        hidden: Any = None,
+        sampler: Any = None,
+        *,
         validate_args: bool | None = None,
     ) -> None:
         check_marginal(machine, block, log_normalizer, hidden)
@@ -134,7 +140,9 @@ class Marginal(TorchDistribution):
 def seeded(rng: torch.Generator) -> Iterator[None]:
     """Context in which torch's global generator continues `rng`; both are left as if `rng` had made the draws."""
     cuda = rng.device.type == "cuda"
-    get, put = (torch.cuda.get_rng_state, torch.cuda.set_rng_state) if cuda else (torch.get_rng_state, torch.set_rng_state)
+    get, put = (
+        (torch.cuda.get_rng_state, torch.cuda.set_rng_state) if cuda else (torch.get_rng_state, torch.set_rng_state)
+    )
     outside = get()
     put(rng.get_state())
     try:

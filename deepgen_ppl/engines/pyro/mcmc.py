@@ -49,7 +49,7 @@ class HostKernel(MCMCKernel):
         self._acceptance = []
 
     @property
-    def initial_params(self) -> dict[str, torch.Tensor]:
+    def initial_params(self) -> dict[str, torch.Tensor] | None:
         """Where the chains start."""
         return self._state.position if self._state is not None else self._initial_params
 

@@ -73,7 +73,7 @@ def wrap(network: Any) -> nn.Module:
 
 def with_params(net: nn.Module, params: Mapping[str, torch.Tensor]) -> nn.Module:
     """A copy of the module that owns these tensors."""
-    own = {k: p for k, p in net.named_parameters()}
+    own = dict(net.named_parameters())
     memo = {id(p): nn.Parameter(params[k].detach().clone()) for k, p in own.items()}
     return copy.deepcopy(net, memo)
 

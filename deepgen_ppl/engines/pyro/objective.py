@@ -48,7 +48,11 @@ class OwnParams(Messenger):
 def _sites(trace: poutine.Trace) -> dict[str, Site]:
     return {
         name: Site(
-            name, site["fn"], site["value"], site["is_observed"], site["scale"],
+            name,
+            site["fn"],
+            site["value"],
+            site["is_observed"],
+            site["scale"],
             tuple(f.name for f in site["cond_indep_stack"]),
         )
         for name, site in trace.nodes.items()
@@ -57,16 +61,36 @@ def _sites(trace: poutine.Trace) -> dict[str, Site]:
 
 
 def log_weights(
-    rng: torch.Generator | None, model: Callable, guide: Callable, args: tuple, kwargs: Mapping[str, Any], *,
-    num_local: int = 1, num_global: int = 1, plate: str = "data", nesting: int = 1, analytic_kl: bool = False,
-    pathwise: bool = False, params: Mapping[str, Any] | None = None,
+    rng: torch.Generator | None,
+    model: Callable,
+    guide: Callable,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    *,
+    num_local: int = 1,
+    num_global: int = 1,
+    plate: str = "data",
+    nesting: int = 1,
+    analytic_kl: bool = False,
+    pathwise: bool = False,
+    params: Mapping[str, Any] | None = None,
 ) -> LogWeights:
     """Run guide and model; see `LogWeights`. Without `rng` the host's global generator is used."""
     if rng is not None:
         with seeded(rng):
             return log_weights(
-                None, model, guide, args, kwargs, num_local=num_local, num_global=num_global, plate=plate,
-                nesting=nesting, analytic_kl=analytic_kl, pathwise=pathwise, params=params,
+                None,
+                model,
+                guide,
+                args,
+                kwargs,
+                num_local=num_local,
+                num_global=num_global,
+                plate=plate,
+                nesting=nesting,
+                analytic_kl=analytic_kl,
+                pathwise=pathwise,
+                params=params,
             )
     if params:
         model, guide = (poutine.substitute(fn, data=dict(params)) for fn in (model, guide))
@@ -77,12 +101,18 @@ def log_weights(
         p_trace = poutine.trace(poutine.replay(model, trace=q_trace)).get_trace(*args, **kwargs)
         runs.append(
             assemble(
-                torch, _sites(p_trace), _sites(q_trace), num_local=num_local, plate=plate, nesting=nesting,
-                kl=kl_divergence if analytic_kl else None, pathwise=pathwise,
+                torch,
+                _sites(p_trace),
+                _sites(q_trace),
+                num_local=num_local,
+                plate=plate,
+                nesting=nesting,
+                kl=kl_divergence if analytic_kl else None,
+                pathwise=pathwise,
             )
         )
-    local, global_, scale = zip(*runs, strict=True)
-    global_ = [torch.as_tensor(g, dtype=local[0].dtype, device=local[0].device) for g in global_]
+    local, totals, scale = zip(*runs, strict=True)
+    global_ = [torch.as_tensor(g, dtype=local[0].dtype, device=local[0].device) for g in totals]
     return LogWeights(torch.stack(local), torch.stack(global_), scale[0])
 
 
@@ -150,25 +180,18 @@ class HostContrastive(ELBO):
         return float(loss.detach())
 
 
-def param_store_conflict(name: str, held: torch.Tensor, own: torch.Tensor) -> str | None:
-    """What to say where Pyro's global store holds another tensor under this name, or None."""
-    if held is own:
-        return None
-    return (
-        f"expected Pyro's parameter store to hold this model's own {name!r}, got another tensor of shape "
-        f"{tuple(held.shape)} from an earlier model: this one would not train. Give the model another name "
-        "(init(..., name=...)), call pyro.clear_param_store(), or train with fit, which does not use the store"
-    )
-
-
 def registered(name: str, own: torch.Tensor) -> torch.Tensor:
-    """The tensor registered as a host parameter.
+    """The tensor registered as a host parameter, or what a handler puts in its place.
 
     Raises:
         RuntimeError: if the global store holds another tensor under this name.
     """
     value = pyro.param(name, own)
-    substituted = value is not own and name not in pyro.get_param_store()
-    if not substituted and (problem := param_store_conflict(name, value, own)):
-        raise RuntimeError(problem)
+    store = pyro.get_param_store()
+    if name in store and value is store[name] and value is not own:
+        raise RuntimeError(
+            f"expected Pyro's parameter store to hold this model's own {name!r}, got another tensor of shape "
+            f"{tuple(value.shape)} from an earlier model: this one would not train. Give the model another name "
+            "(init(..., name=...)), call pyro.clear_param_store(), or train with fit, which does not use the store"
+        )
     return value

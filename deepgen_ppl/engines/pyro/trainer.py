@@ -12,7 +12,7 @@ import torch
 __all__ = ["OPTIMIZERS", "TrainState", "Trainer"]
 
 
-def _constructor(cls: type[torch.optim.Optimizer]) -> Callable:
+def _constructor(cls: Callable) -> Callable:
     def make(learning_rate: float, **options: Any) -> Callable:
         """Constructor of the optimizer, given the tensors."""
         return functools.partial(cls, lr=learning_rate, **options)
@@ -83,7 +83,7 @@ class Trainer:
             model, state.objective = self.objective.advance(state.rng, state.model, state.objective, x, None)
             if model is not state.model:
                 state.model = self._moved(state.model, model)
-        loss = self.objective.loss(state.rng, state.model, state.objective, x, None, self.num_data)
+        loss = self.objective.batch_loss(state.rng, state.model, state.objective, x, None, self.num_data)
         state.optimizer.zero_grad()
         loss.backward()
         state.optimizer.step()
