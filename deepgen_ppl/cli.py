@@ -96,7 +96,7 @@ def _names(models: str) -> list[str]:
 
 def _options(shape: tuple[int, ...]) -> EvidenceOptions:
     large = int(np.prod(shape)) >= 200
-    return EvidenceOptions(num_particles=500 if large else 1000, betas=5000, num_runs=100 if large else 200)
+    return EvidenceOptions(num_particles=500 if large else 1000, betas=5000, num_runs=200)
 
 
 def _train(

@@ -978,7 +978,7 @@ def bowl(dg):
         def advance(self, rng, model, state, x, mask):
             return model, {"steps": state["steps"] + 1.0}
 
-        def step_loss(self, rng, model, state, x, mask, num_data):
+        def batch_loss(self, rng, model, state, x, mask, num_data):
             xp = model.engine.xp
             rows = 0.5 * xp.sum((model.params["v.bias"] - x) ** 2, axis=-1)
             return xp.mean(rows) if mask is None else xp.sum(mask * rows) / xp.sum(mask)

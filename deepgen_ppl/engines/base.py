@@ -7,12 +7,12 @@ hold only what the standard lacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Arrays", "Control", "Engine", "Host", "Networks", "Random", "Special"]
+__all__ = ["Arrays", "Control", "Engine", "Host", "Networks", "Random", "Special", "check_shapes"]
 
 
 @dataclass(frozen=True)
@@ -194,3 +194,18 @@ class Engine:
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+
+def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]]) -> None:
+    """Check that a checkpoint's arrays `state.0`, `state.1`, ... have the shapes of a fresh training state.
+
+    Raises:
+        ValueError: with both.
+    """
+    count = sum(1 for k in arrays if k.split(".")[0] == "state" and k.split(".")[1].isdigit())
+    got = [tuple(arrays[f"state.{i}"].shape) for i in range(count)]
+    if got != [tuple(shape) for shape in expected]:
+        raise ValueError(
+            f"expected a checkpoint of the same model, objective and optimizer, with arrays of the shapes "
+            f"{list(expected)}, got {got}"
+        )

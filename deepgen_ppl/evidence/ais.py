@@ -128,7 +128,7 @@ def ais(
     rng: Rng | int,
     *,
     betas: int | np.ndarray = 1000,
-    num_runs: int = 100,
+    num_runs: int = 200,
     start: BoltzmannMachine | None = None,
     data: Any = None,
     reverse: bool = False,

@@ -18,8 +18,8 @@ import numpy as np
 
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.files import read_arrays, write_arrays
-from deepgen_ppl.learning.contrastive import StochasticML
-from deepgen_ppl.learning.objectives import ELBO, Objective
+from deepgen_ppl.learning.contrastive import ContrastiveObjective, StochasticML
+from deepgen_ppl.learning.objectives import ELBO, Objective, ProgramObjective
 from deepgen_ppl.progress import progress_bar
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.undirected.machine import BoltzmannMachine
@@ -52,6 +52,10 @@ class Validation:
     metric: Callable[[Any, Any], float] | None = None
     patience: int | None = None
     every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or (self.patience is not None and self.patience < 1):
+            raise ValueError(f"expected every and patience to be positive, got {self.every} and {self.patience}")
 
 
 @dataclass
@@ -125,6 +129,7 @@ def fit(
         raise ValueError("expected checkpoint=... with resume=True, got None")
     machine = isinstance(model, BoltzmannMachine)
     objective = objective or (StochasticML() if machine else ELBO())
+    _check_objective(model, objective)
     if optimizer is None:
         optimizer = engine.host.optimizers["sgd"](0.05) if machine else engine.host.optimizers["adam"](1e-3)
     watch = _check_validation(model, objective, validation)
@@ -135,6 +140,7 @@ def fit(
     trainer = engine.host.trainer(objective, optimizer, source.num_data)
     run = _Run(trainer, source, watch, trainer.init(model, second, source.example()), objective.monitor)
     run.settings = {"objective": repr(objective), "batch_size": batch_size, "rows": source.num_data, "seed": seed}
+    run.settings["params"] = {k: list(v.shape) for k, v in model.params.items()}
     if resume and checkpoint is not None and Path(checkpoint).is_file():
         run.restore(checkpoint)
     bar = progress_bar(range(run.epoch, epochs), type(model).__name__, show=progress)
@@ -169,11 +175,13 @@ class _Run:
             state, values = piece(self.trainer, state)
             losses.append(values)
             if not np.isfinite(values).all():
-                self.good = False
-                self.stopped = f"{self.monitor} not finite in epoch {self.epoch + 1}; the model is that before it"
-                warnings.warn(f"training stopped: {self.stopped}", RuntimeWarning, stacklevel=4)
+                self.stop(f"{self.monitor} not finite in epoch {self.epoch + 1}; the model is that before it")
                 return
-        self.state, self.model = state, self.trainer.model(state)
+        model = self.trainer.model(state)
+        if not all(np.isfinite(model.engine.arrays.to_numpy(v)).all() for v in model.params.values()):
+            self.stop(f"parameters not finite after epoch {self.epoch + 1}; the model is that before it")
+            return
+        self.state, self.model = state, model
         if isinstance(self.model, BoltzmannMachine):
             self.model.check_normalisable()
         self.epoch += 1
@@ -181,6 +189,11 @@ class _Run:
         self.history["seconds"].append(time.perf_counter() - began)
         self.history[self.monitor].append(float(np.concatenate(losses).mean()))
         bar.set_postfix({self.monitor: self.history[self.monitor][-1]})
+
+    def stop(self, why: str) -> None:
+        """Keep the last good model."""
+        self.good, self.stopped = False, why
+        warnings.warn(f"training stopped: {why}", RuntimeWarning, stacklevel=4)
 
     def judge(self, callbacks: Sequence[Callback]) -> None:
         """Validation and callbacks."""
@@ -193,11 +206,15 @@ class _Run:
                 self.best, self.best_value, self.waited = self.model, value, 0
             else:
                 self.waited += 1
-            if self.watch.patience is not None and self.waited >= self.watch.patience:
-                self.stopped = f"no better validation value in {self.waited} evaluations"
+            self.check_patience()
         for callback in callbacks:
             if callback(self.epoch, self.model, self.history):
                 self.stopped = f"a callback asked for it in epoch {self.epoch}"
+
+    def check_patience(self) -> None:
+        """Stop where validation has waited long enough."""
+        if self.watch is not None and self.watch.patience is not None and self.waited >= self.watch.patience:
+            self.stopped = f"no better validation value in {self.waited} evaluations"
 
     def result(self) -> Fit:
         """The outcome."""
@@ -244,6 +261,7 @@ class _Run:
                 for p in ("best.params.", "best.buffers.")
             )
             self.best, self.best_value = self.model.with_params(params).with_buffers(buffers), meta["best_value"]
+        self.check_patience()
 
 
 @dataclass
@@ -334,6 +352,15 @@ def _checked(model: Any, x: Any, name: str) -> Array:
     if (unit := getattr(model, "data_unit", None)) is not None:
         unit.check(plain, name)
     return arrays.asarray(x, like=model.like)
+
+
+def _check_objective(model: Any, objective: Any) -> None:
+    """A machine takes a contrastive objective and a program one of model-guide pairs."""
+    wanted = ContrastiveObjective if isinstance(model, BoltzmannMachine) else ProgramObjective
+    other = ProgramObjective if wanted is ContrastiveObjective else ContrastiveObjective
+    if isinstance(objective, other) or not isinstance(objective, Objective):
+        example = "StochasticML()" if wanted is ContrastiveObjective else "ELBO() or IWAE()"
+        raise TypeError(f"expected an objective for {type(model).__name__}, such as {example}, got {objective!r}")
 
 
 def _check_validation(model: Any, objective: Objective, validation: Any) -> Validation | None:

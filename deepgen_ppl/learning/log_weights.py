@@ -40,21 +40,33 @@ class LogWeights:
 
 @dataclass(frozen=True)
 class Site:
-    """A sample site of a host's trace."""
+    """A sample site of a host's trace; `plates` are (name, dim)."""
 
     name: str
     fn: Distribution
     value: Array
     observed: bool
-    scale: float
-    plates: tuple[str, ...]
+    scale: Any
+    plates: tuple[tuple[str, int], ...]
+
+    def inside(self, plate: str) -> bool:
+        """Whether the site is inside the plate of this name."""
+        return any(name == plate for name, _ in self.plates)
+
+    @property
+    def law(self) -> str:
+        """Name of the distribution that the user wrote."""
+        fn = self.fn
+        while (base := getattr(fn, "base_dist", None)) is not None:
+            fn = base
+        return type(fn).__name__
 
 
-def check_sites(model: Mapping[str, Site], guide: Mapping[str, Site], plate: str, *, pathwise: bool) -> None:
-    """Check that the pair can be weighed and trained.
+def check_sites(model: Mapping[str, Site], guide: Mapping[str, Site], plate: str, nesting: int) -> None:
+    """Check that the pair can be weighed.
 
     Raises:
-        ValueError: for latent sites without a partner, no data plate, or discrete guide sites with pathwise=True.
+        ValueError: for latent sites without a partner, no data plate, plates at other places, or scales that differ.
     """
     latent = {name for name, site in model.items() if not site.observed}
     proposed = {name for name, site in guide.items() if not site.observed}
@@ -63,16 +75,33 @@ def check_sites(model: Mapping[str, Site], guide: Mapping[str, Site], plate: str
             f"expected the same latent sites in model and guide, got {sorted(latent)} in the model "
             f"and {sorted(proposed)} in the guide"
         )
-    if not any(plate in site.plates for site in model.values()):
-        found = sorted({name for site in model.values() for name in site.plates})
+    sites = (*model.values(), *guide.values())
+    if not any(site.inside(plate) for site in model.values()):
+        found = sorted({name for site in sites for name, _ in site.plates})
         raise ValueError(
             f"expected the sites of each datum inside a plate named {plate!r}, got the plates {found}: "
             "name yours in the objective with plate=..."
         )
-    if pathwise and (stuck := [name for name in proposed if not guide[name].fn.has_rsample]):
-        kinds = {name: type(guide[name].fn).__name__ for name in sorted(stuck)}
+    local = [site for site in sites if site.inside(plate)]
+    if wrong := sorted({dim for site in local for name, dim in site.plates if name == plate and dim != -1}):
+        raise ValueError(f"expected the plate {plate!r} at dim=-1, got dim={wrong[0]}")
+    if (deepest := max(-dim for site in local for _, dim in site.plates)) > nesting:
+        raise ValueError(f"expected at most max_plate_nesting={nesting} nested plates, got {deepest}")
+    if len({id(s.scale) if hasattr(s.scale, "shape") else s.scale for s in local}) > 1:
+        got = {s.name: s.scale for s in local}
+        raise ValueError(f"expected one scale for all sites inside the plate {plate!r}, got {got}")
+
+
+def check_pathwise(guide: Mapping[str, Site]) -> None:
+    """Check that every latent site of the guide has a pathwise gradient.
+
+    Raises:
+        ValueError: naming the sites that have none.
+    """
+    stuck = {name: s.law for name, s in sorted(guide.items()) if not s.observed and not s.fn.has_rsample}
+    if stuck:
         raise ValueError(
-            f"expected guide sites with a pathwise gradient, got {kinds}: "
+            f"expected guide sites with a pathwise gradient, got {stuck}: "
             "this objective cannot train discrete or otherwise non-reparametrised sites"
         )
 
@@ -100,17 +129,19 @@ def assemble(
         kl: `kl_divergence(q, p)` to use in place of log q - log p where the host knows it, or None.
         pathwise: whether the weights are to be differentiated through the guide's draws.
     """
-    check_sites(model, guide, plate, pathwise=pathwise)
-    scales = [site.scale for site in (*model.values(), *guide.values()) if plate in site.plates]
+    check_sites(model, guide, plate, nesting)
+    if pathwise:
+        check_pathwise(guide)
+    scale = next(site.scale for site in model.values() if site.inside(plate))
     local: Any = 0.0
     global_: Any = 0.0
     for name, site in model.items():
         term = _log_ratio(site, guide.get(name), kl)
-        if plate in site.plates:
+        if site.inside(plate):
             local = local + _per_datum(xp, term, nesting)
         else:
             global_ = global_ + site.scale * xp.sum(xp.asarray(term))
-    return xp.broadcast_to(local, (num_local, local.shape[-1])), global_, scales[0]
+    return xp.broadcast_to(local, (num_local, local.shape[-1])), global_, scale
 
 
 def _log_ratio(p: Site, q: Site | None, kl: Callable | None) -> Array:

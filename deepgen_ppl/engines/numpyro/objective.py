@@ -36,19 +36,14 @@ class Particles(Messenger):
             msg["fn"] = msg["fn"].expand((self.num, *(1,) * (self.nesting - len(shape)), *shape))
 
 
+def _site(name: str, site: Any) -> Site:
+    scale = 1.0 if site["scale"] is None else site["scale"]
+    plates = tuple((f.name, f.dim) for f in site["cond_indep_stack"])
+    return Site(name, site["fn"], site["value"], site["is_observed"], scale, plates)
+
+
 def _sites(trace: Mapping[str, Any]) -> dict[str, Site]:
-    return {
-        name: Site(
-            name,
-            site["fn"],
-            site["value"],
-            site["is_observed"],
-            1.0 if site["scale"] is None else site["scale"],
-            tuple(f.name for f in site["cond_indep_stack"]),
-        )
-        for name, site in trace.items()
-        if site["type"] == "sample"
-    }
+    return {name: _site(name, site) for name, site in trace.items() if site["type"] == "sample"}
 
 
 def log_weights(

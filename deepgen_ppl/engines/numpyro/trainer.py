@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from deepgen_ppl.engines.base import check_shapes
 from deepgen_ppl.engines.numpyro.arrays import RANDOM
 
 __all__ = ["OPTIMIZERS", "TrainState", "Trainer"]
@@ -111,6 +112,7 @@ class Trainer:
         """The state that was exported, in the shape of a fresh one."""
         plain = state._replace(rng=jax.random.key_data(state.rng))
         leaves, tree = jax.tree.flatten(plain)
+        check_shapes(arrays, [np.shape(leaf) for leaf in leaves])
         new = [jnp.asarray(arrays[f"state.{i}"], leaf.dtype) for i, leaf in enumerate(leaves)]
         state = jax.tree.unflatten(tree, new)
         return state._replace(rng=RANDOM.restore(state.rng))

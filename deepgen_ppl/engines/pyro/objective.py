@@ -27,7 +27,7 @@ class Particles(Messenger):
         self.num, self.plate, self.nesting = num, plate, nesting
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or msg["done"] or msg["value"] is not None:
+        if msg["is_observed"] or msg["done"] or msg["value"] is not None or poutine.util.site_is_subsample(msg):
             return
         if not any(frame.name == self.plate for frame in msg["cond_indep_stack"]):
             return
@@ -45,16 +45,15 @@ class OwnParams(Messenger):
         msg["done"] = msg["stop"] = True
 
 
+def _site(name: str, site: Any) -> Site:
+    fn = site["fn"] if site["mask"] is None else site["fn"].mask(site["mask"])
+    plates = tuple((f.name, f.dim) for f in site["cond_indep_stack"])
+    return Site(name, fn, site["value"], site["is_observed"], site["scale"], plates)
+
+
 def _sites(trace: poutine.Trace) -> dict[str, Site]:
     return {
-        name: Site(
-            name,
-            site["fn"],
-            site["value"],
-            site["is_observed"],
-            site["scale"],
-            tuple(f.name for f in site["cond_indep_stack"]),
-        )
+        name: _site(name, site)
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
     }

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
+from deepgen_ppl.engines.base import check_shapes
+
 __all__ = ["OPTIMIZERS", "TrainState", "Trainer"]
 
 
 def _constructor(cls: Callable) -> Callable:
-    def make(learning_rate: float, **options: Any) -> Callable:
-        """Constructor of the optimizer, given the tensors."""
-        return functools.partial(cls, lr=learning_rate, **options)
+    def make(learning_rate: float | Callable[[int], float], **options: Any) -> Callable:
+        """Constructor of the optimizer, given the tensors.
+
+        Args:
+            learning_rate: a number, or a function of the number of steps taken.
+            options: further arguments of the torch optimizer.
+        """
+        return Scheduled(cls, learning_rate, options)
 
     return make
+
+
+class Scheduled:
+    """Constructor of a torch optimizer whose learning rate may be a function of the number of steps taken."""
+
+    def __init__(self, cls: Callable, learning_rate: float | Callable[[int], float], options: dict[str, Any]) -> None:
+        self.cls, self.options = cls, options
+        self.rate = learning_rate if callable(learning_rate) else None
+        self.first = learning_rate(0) if callable(learning_rate) else learning_rate
+
+    def __call__(self, tensors: list[torch.Tensor]) -> torch.optim.Optimizer:
+        """The optimizer of these tensors."""
+        return self.cls(tensors, lr=float(self.first), **self.options)
+
+    def set(self, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        """The learning rate of the next step."""
+        if self.rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = float(self.rate(steps))
 
 
 OPTIMIZERS = {"adam": _constructor(torch.optim.Adam), "sgd": _constructor(torch.optim.SGD)}
@@ -28,6 +53,7 @@ class TrainState:
 
     def __init__(self, model: Any, optimizer: torch.optim.Optimizer, objective: Any, rng: torch.Generator) -> None:
         self.model, self.optimizer, self.objective, self.rng = model, optimizer, objective, rng
+        self.steps = 0
 
 
 def _leaves(tree: Any) -> list[torch.Tensor]:
@@ -86,7 +112,10 @@ class Trainer:
         loss = self.objective.batch_loss(state.rng, state.model, state.objective, x, None, self.num_data)
         state.optimizer.zero_grad()
         loss.backward()
+        if isinstance(self.optimizer, Scheduled):
+            self.optimizer.set(state.optimizer, state.steps)
         state.optimizer.step()
+        state.steps += 1
         return loss.detach()
 
     @staticmethod
@@ -107,7 +136,8 @@ class Trainer:
         groups = (state.model.params, state.model.buffers, state.objective, self._optimizer_tensors(state))
         leaves = [leaf for group in groups for leaf in _leaves(group)]
         arrays = {f"state.{i}": leaf.detach().cpu().numpy().copy() for i, leaf in enumerate(leaves)}
-        return {**arrays, "state.rng": state.rng.get_state().numpy().copy()}
+        own = {"state.rng": state.rng.get_state().numpy().copy(), "state.steps": np.array(state.steps)}
+        return {**arrays, **own}
 
     @staticmethod
     def _optimizer_tensors(state: TrainState) -> dict[str, Any]:
@@ -126,6 +156,8 @@ class Trainer:
                     p.copy_(value)
         groups = (state.model.params, state.model.buffers, state.objective, self._optimizer_tensors(state))
         leaves = [leaf for group in groups for leaf in _leaves(group)]
+        check_shapes(arrays, [tuple(leaf.shape) for leaf in leaves])
+        state.steps = int(arrays["state.steps"])
         with torch.no_grad():
             for i, leaf in enumerate(leaves):
                 leaf.copy_(torch.as_tensor(arrays[f"state.{i}"]))

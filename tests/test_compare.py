@@ -1,0 +1,590 @@
+"""Evidence and comparison: which side is claimed, by what, and whether it holds."""
+
+import csv
+import dataclasses
+import math
+
+import cases
+import numpy as np
+import oracles
+import pytest
+from conftest import HOSTS, face
+from gates import LEVEL, gate_mean, sampled
+from scipy import stats
+from scipy.special import logsumexp
+
+from deepgen_ppl.evidence.compare import COLUMNS
+from deepgen_ppl.evidence.estimates import Estimate, log_mean_exp
+from deepgen_ppl.evidence.evidence import Evidence
+from deepgen_ppl.evidence.importance import importance_log_likelihood
+
+BINARY = oracles.BINARY
+
+
+def visible(name, num=12, seed=0):
+    """Rows of the visible layer of a case."""
+    size, values = cases.CASES[name].blocks["v"]
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((num, size)) if values is None else rng.choice(values, (num, size))
+
+
+def pointwise(name, x):
+    """Exact log p of each row."""
+    truth = cases.oracle(name)
+    return -truth.free_energies({"v": x}) - truth.log_z
+
+
+def random_machine(dg, family, seed, scale):
+    """(machine, oracle) of a random RBM 5-3 or DBM 4-3-2, float32, centred."""
+    sizes = {"rbm": {"v": 5, "h": 3}, "dbm": {"v": 4, "h1": 3, "h2": 2}}[family]
+    names = list(sizes)
+    shapes = {f"{n}.bias": k for n, k in sizes.items()}
+    shapes |= {f"{a}-{b}.weight": (sizes[a], sizes[b]) for a, b in zip(names, names[1:], strict=False)}
+    params, buffers = cases.draw(seed, shapes, scale), cases.offsets(seed, sizes)
+    params, buffers = ({k: v.astype(np.float32) for k, v in a.items()} for a in (params, buffers))
+    build = {"rbm": cases.rbm(), "dbm": cases.dbm}[family]
+    machine = build(dg, cases.to_engine(dg, params, np.float32), cases.to_engine(dg, buffers, np.float32))
+    energy = {"rbm": oracles.energy_rbm, "dbm": oracles.energy_dbm}[family]
+    return machine, oracles.Oracle(energy, params | buffers, {n: (k, BINARY) for n, k in sizes.items()})
+
+
+def ppca(dg, *, guide="exact", latent=2, width=5, sigma=0.7, seed=0):
+    """(VAE, mean, covariance): a linear decoder and Gaussian likelihood, whose marginal is a known Gaussian.
+
+    The loadings are orthogonal, so that the posterior factorises and the linear encoder can be exact (Tipping & Bishop
+    1999, eq. 7): M = W'W + sigma^2 I, z | x ~ N(M^-1 W'(x - m), sigma^2 M^-1).
+    """
+    rng = np.random.default_rng(seed)
+    w = np.linalg.qr(rng.standard_normal((width, latent)))[0] * rng.uniform(0.8, 1.6, latent)
+    m = rng.standard_normal(width)
+    precision = (w**2).sum(0) + sigma**2
+    encoder, scale = w / precision, np.log(sigma**2 / precision) / 2
+    bias = np.concatenate([-m @ encoder, scale])
+    if guide == "wide":
+        bias[latent:] += 0.3
+    if guide == "bad":
+        bias[:latent] += 3.0
+        bias[latent:] -= 2.5
+    vae = dg.VAE.init(0, dg.Gaussian(width, sigma), latent=latent, hidden=())
+    vae = vae.from_canonical(
+        {
+            "decoder.layers.0.weight": w.T.astype(np.float32),
+            "decoder.layers.0.bias": m.astype(np.float32),
+            "encoder.layers.0.weight": np.hstack([encoder, np.zeros((width, latent))]).astype(np.float32),
+            "encoder.layers.0.bias": bias.astype(np.float32),
+        }
+    )
+    return vae, m, w @ w.T + sigma**2 * np.eye(width)
+
+
+def ppca_data(mean, covariance, num, seed=1):
+    """(rows, exact log p of each)."""
+    law = stats.multivariate_normal(mean, covariance)
+    x = law.rvs(num, random_state=np.random.default_rng(seed)).astype(np.float32)
+    return x, law.logpdf(x.astype(float))
+
+
+def small_vae(dg, width=4):
+    return dg.VAE.init(0, dg.Bernoulli(width), latent=2, hidden=(5,))
+
+
+def made(lower, upper, mc_se=0.0):
+    """Evidence with these sides."""
+    sides = [Estimate(v, mc_se, "bound", "given") if v is not None else Estimate.missing("none") for v in (lower, upper)]
+    return Evidence(*sides, Estimate(0.0, 0.0, "estimate", "given"), 0.1, 0.0, np.zeros(3), 0.0)
+
+
+# --- exact rows
+
+
+@pytest.mark.parametrize("name", ["rbm_centred", "rbm_spin", "rbm_categorical_visible", "dbm2", "triangle"])
+def test_exact_rows_equal_enumeration(dg, name):
+    x = visible(name)
+    truth = pointwise(name, x)
+    e = dg.evidence(cases.machine(dg, name, np.float32), x, rng=0)
+    assert (e.lower.kind, e.upper.kind, e.estimate.kind) == ("exact", "exact", "exact")
+    for side in (e.lower, e.upper, e.estimate):
+        assert side.value == pytest.approx(truth.mean(), abs=1e-5)
+        assert side.mc_se == 0
+    np.testing.assert_allclose(e.pointwise, truth, atol=1e-5)
+    assert e.pointwise.dtype == np.float64
+    assert e.se_data == pytest.approx(truth.std(ddof=1) / math.sqrt(12), rel=1e-4)
+    assert (e.se_log_z, e.flags) == (0.0, ())
+    assert e.log_normalizer.value == pytest.approx(cases.oracle(name).log_z, abs=1e-5)
+
+
+def test_exact_row_of_a_density(dg):
+    x = visible("gaussian_bernoulli_rbm")
+    e = dg.evidence(cases.machine(dg, "gaussian_bernoulli_rbm", np.float32), x, rng=0)
+    truth = pointwise("gaussian_bernoulli_rbm", x)
+    assert (e.lower.value, e.upper.value) == pytest.approx((truth.mean(), truth.mean()), abs=1e-5)
+
+
+def test_one_datum_has_no_se_data(dg):
+    x = visible("rbm", 1)
+    e = dg.evidence(cases.machine(dg, "rbm", np.float32), x, rng=0)
+    assert math.isnan(e.se_data)
+    assert e.lower.value == pytest.approx(pointwise("rbm", x)[0], abs=1e-5)
+
+
+# --- AIS, both ways
+
+
+@pytest.mark.parametrize("family", ["rbm", "dbm"])
+def test_two_sided_interval_from_exact_starts(dg, family):
+    options = dg.EvidenceOptions(betas=100, num_runs=300, log_z="ais")
+    for seed, scale in enumerate((0.3, 0.6, 0.9, 1.2)):
+        machine, truth = random_machine(dg, family, seed, scale)
+        x = np.random.default_rng(seed).integers(0, 2, (6, truth.blocks["v"][0])).astype(float)
+        exact = truth.log_likelihood(x, "v")
+        e = dg.evidence(machine, x, rng=seed, options=options)
+        low, high = e.interval(z=5.0)
+        assert low <= exact <= high, (scale, low, exact, high)
+        low, high = e.interval()
+        assert 0 < high - low < 0.5
+        assert (e.lower.kind, e.upper.kind, e.flags) == ("bound", "bound", ())
+        assert "reverse" in e.lower.method
+        assert "forward" in e.upper.method
+        assert e.se_log_z == e.log_normalizer.se == e.upper.mc_se > 0
+        np.testing.assert_allclose(e.pointwise.mean(), e.estimate.value)
+
+
+def hard(dg):
+    """(machine, exact log Z) of a small machine with strong couplings: annealed fast, its weights scatter widely."""
+    machine, truth = random_machine(dg, "rbm", 5, 1.5)
+    return machine, truth.log_z
+
+
+def groups(log_z, size):
+    """Independent estimates from one large one: the same numbers as so many calls with `size` runs."""
+    sign = 1.0 if log_z.side == "lower" else -1.0
+    for log_w in log_z.log_weights.reshape(-1, size):
+        value, se, ess = log_mean_exp(sign * log_w)
+        yield dataclasses.replace(log_z, value=sign * value, se=se), ess
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_weights_of_both_ways_have_their_means(dg, reverse):
+    """E[w] = Z forward, E[1/w] = 1/Z in reverse, however few the temperatures."""
+
+    def check(seed, factor):
+        machine, log_z = hard(dg)
+        estimate = dg.ais(machine, seed, betas=4, num_runs=4000 * factor, reverse=reverse)
+        w = np.exp((estimate.log_weights - log_z) * (-1 if reverse else 1))
+        gate_mean(w, 1.0, 0.1)
+
+    sampled(check, 11)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("alpha", [0.025, 0.5])
+def test_certified_holds_with_its_probability(dg, reverse, alpha):
+    """Markov's bound with two runs and four temperatures, 1,000 times: at most a share alpha misses."""
+    machine, log_z = hard(dg)
+    estimate = dg.ais(machine, 3, betas=4, num_runs=2000, reverse=reverse)
+    bounds = np.array([z.certified(alpha) for z, _ in groups(estimate, 2)])
+    misses = int((bounds < log_z).sum() if reverse else (bounds > log_z).sum())
+    assert stats.binom.sf(misses - 1, len(bounds), alpha) >= LEVEL, misses
+    gap = np.median(bounds - log_z) * (1 if reverse else -1)
+    assert 0 < gap < math.log(1 / alpha) + 1.5  # an infinite bound would hold too
+
+
+def test_certified_values(dg):
+    machine, log_z = hard(dg)
+    exact = dg.exact_log_normalizer(machine)
+    assert exact.certified() == pytest.approx(log_z, abs=1e-5)
+    forward = dg.ais(machine, 0, betas=4, num_runs=300)
+    assert forward.certified(0.1) == pytest.approx(forward.value + math.log(0.1))
+    back = dg.ais(machine, 0, betas=4, num_runs=300, reverse=True)
+    assert back.certified(0.1) == pytest.approx(back.value - math.log(0.1))
+    from_chains = dg.ais(machine, 0, betas=4, num_runs=300, reverse=True, initial=exact_draws(dg, machine, 300))
+    with pytest.raises(ValueError, match="expected an estimate that claims a side, got"):
+        from_chains.certified()
+
+
+def exact_draws(dg, machine, num):
+    from deepgen_ppl.evidence.exact import draw_exact
+
+    return draw_exact(dg.engine.random.rng(1, machine.like), machine, num)
+
+
+def test_reverse_from_given_draws_claims_no_side(dg):
+    machine, _ = hard(dg)
+    estimate = dg.ais(machine, 0, betas=20, num_runs=300, reverse=True, initial=exact_draws(dg, machine, 300))
+    assert (estimate.kind, estimate.side, estimate.flags) == ("estimate", "none", ("inexact_start",))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_coverage_of_ais_intervals(dg, reverse):
+    """One-sided 97.5 % intervals for the claimed side, 1,000 times: binomial test of the misses, cap on the width."""
+    machine, truth = random_machine(dg, "rbm", 2, 0.8)
+    estimate = dg.ais(machine, 5, betas=20, num_runs=200_000, reverse=reverse)
+    found = [z for z, _ in groups(estimate, 200)]
+    sign = -1.0 if reverse else 1.0
+    error = np.array([sign * (z.value - truth.log_z) for z in found])  # at most 0 in expectation
+    se = np.array([z.se for z in found])
+    assert np.isfinite(se).all()
+    misses = int((error > 1.96 * se).sum())
+    assert stats.binom.sf(misses - 1, len(found), 0.025) >= LEVEL, misses
+    assert np.median(2 * 1.96 * se) < 0.2
+
+
+def test_few_temperatures_are_flagged(dg):
+    """Where the weights scatter, the standard error is withheld and nothing is ranked by it."""
+    machine, _ = random_machine(dg, "rbm", 5, 2.5)
+    x = np.random.default_rng(0).integers(0, 2, (8, 5))
+    e = dg.evidence(machine, x, rng=0, options=dg.EvidenceOptions(betas=2, num_runs=200, log_z="ais"))
+    assert "weights_degenerate" in e.flags
+    assert all(math.isnan(v) for v in (e.se_log_z, e.upper.mc_se, e.interval()[1]))
+    assert math.isfinite(e.upper.value)
+
+
+def test_default_runs_of_ais_are_enough_for_an_error(dg):
+    """With weights that hardly differ there is a standard error and no flag."""
+    machine, truth = random_machine(dg, "rbm", 1, 0.3)
+    estimate = dg.ais(machine, 0, betas=100)
+    assert estimate.flags == ()
+    assert 0 < estimate.se < 0.02
+    assert estimate.value == pytest.approx(truth.log_z, abs=0.1)
+
+
+# --- machines without some side
+
+
+def test_large_machine_has_no_lower_side(dg):
+    rbm = dg.RBM.init(0, 24, 22)
+    x = np.random.default_rng(0).integers(0, 2, (5, 24))
+    e = dg.evidence(rbm, x, rng=0, options=dg.EvidenceOptions(betas=20, num_runs=200))
+    assert math.isnan(e.lower.value)
+    assert e.lower.kind == "none"
+    assert "exact starts or enumeration of log Z needed" in e.lower.method
+    assert (e.upper.kind, e.estimate.kind) == ("bound", "bound")
+    assert e.upper.value == e.estimate.value
+    assert math.isnan(e.interval()[0])
+
+
+def test_joined_layers_that_are_enumerable_are_exact(dg):
+    """A DBM whose log Z is bounded still has an exact log f where one half of the hidden layers is small."""
+    dbm = dg.DBM.init(0, 24, (22, 3), scale=0.2)
+    x = np.random.default_rng(0).integers(0, 2, (5, 24))
+    e = dg.evidence(dbm, x, rng=0, options=dg.EvidenceOptions(betas=20, num_runs=200))
+    assert e.upper.kind == "bound"
+    assert "enumeration of h2" in e.upper.method
+    assert e.flags == ()
+
+
+def test_joined_layers_too_large_to_enumerate(dg):
+    """Mean field has the lower side, and only where an upper side of log Z exists."""
+    rng = np.random.default_rng(0)
+    dbm = dg.DBM.init(0, 4, (14, 13), scale=0.1)  # 2^14 joint states: log Z is exact, log f is not
+    x = rng.integers(0, 2, (5, 4))
+    e = dg.evidence(dbm, x, rng=0)
+    assert (e.lower.kind, e.upper.kind, e.estimate.kind) == ("bound", "none", "estimate")
+    assert "mean field" in e.lower.method
+    assert "log f has no upper side" in e.upper.method
+    assert "mean_field" in e.flags
+    law = dbm.marginal("v", log_normalizer="exact", hidden=dg.MeanField(100), validate_args=False)
+    direct = cases.to_numpy(dg, law.log_prob(dg.engine.arrays.asarray(x, like=dbm.like)))
+    assert e.lower.value == pytest.approx(direct.mean(), abs=1e-4)
+    dbm = dg.DBM.init(0, 24, (22, 21), scale=0.1)
+    x = rng.integers(0, 2, (5, 24))
+    e = dg.evidence(dbm, x, rng=0, options=dg.EvidenceOptions(betas=20, num_runs=200))
+    assert (e.lower.kind, e.upper.kind, e.estimate.kind) == ("none", "none", "estimate")
+    assert math.isfinite(e.estimate.value)
+    assert "mean_field" in e.flags
+
+
+def test_mean_field_side_lies_below_enumeration(dg):
+    """The same machine through both ways to log f."""
+    from deepgen_ppl.evidence import unnormalised
+
+    machine, truth = random_machine(dg, "dbm", 3, 1.0)
+    x = truth.states(["v"])["v"]
+    exact = -truth.free_energies({"v": x})
+    bound = cases.to_numpy(dg, unnormalised._mean_field(machine, dg.engine.arrays.asarray(x, like=machine.like)))
+    assert (bound < exact + 1e-5).all()
+    assert (exact - bound).max() < 1.0
+    np.testing.assert_allclose(unnormalised.log_f(machine, dg.engine.arrays.asarray(x, like=machine.like)).value, exact, atol=1e-5)
+
+
+# --- directed models
+
+
+def test_exact_posterior_guide_gives_log_p_without_noise(dg):
+    vae, mean, covariance = ppca(dg)
+    x, exact = ppca_data(mean, covariance, 30)
+    e = dg.evidence(vae, x, rng=0, options=dg.EvidenceOptions(num_particles=20))
+    np.testing.assert_allclose(e.pointwise, exact, atol=1e-4)
+    assert e.lower.value == pytest.approx(exact.mean(), abs=1e-4)
+    assert e.lower.mc_se < 1e-4
+
+
+def test_lower_side_of_a_directed_model(dg):
+    """With another guide, log mean w lies below in expectation, w itself has the mean p(x), and errors are honest."""
+    vae, mean, covariance = ppca(dg, guide="wide")
+    x, exact = ppca_data(mean, covariance, 20)
+    few = dg.evidence(vae, np.repeat(x, 20, 0), rng=0, options=dg.EvidenceOptions(num_particles=2))
+    assert few.lower.value < exact.mean() - 3 * few.lower.mc_se < exact.mean()
+    many = dg.evidence(vae, x, rng=1, options=dg.EvidenceOptions(num_particles=2000))
+    assert many.lower.value == pytest.approx(exact.mean(), abs=5 * many.lower.mc_se + 1e-4)
+    assert 1e-5 < many.lower.mc_se < 0.02
+
+    def check(seed, factor):
+        rows = np.repeat(x[:1], 400 * factor, 0)
+        e = dg.evidence(vae, rows, rng=seed, options=dg.EvidenceOptions(num_particles=25))
+        gate_mean(np.exp(e.pointwise - exact[0]), 1.0, 0.02)
+
+    sampled(check, 7)
+
+
+def test_program_has_no_upper_side(dg):
+    x = np.random.default_rng(0).integers(0, 2, (7, 4))
+    e = dg.evidence(small_vae(dg), x, rng=0, options=dg.EvidenceOptions(num_particles=10))
+    assert (e.lower.kind, e.upper.kind) == ("bound", "none")
+    assert math.isnan(e.upper.value)
+    assert math.isnan(e.interval()[1])
+    assert e.upper.method == "no exact posterior draws"
+    assert (e.se_log_z, e.log_normalizer) == (0.0, None)
+
+
+def test_bad_guide_is_flagged(dg):
+    good, mean, covariance = ppca(dg)
+    x, _ = ppca_data(mean, covariance, 30)
+    options = dg.EvidenceOptions(num_particles=50)
+    assert dg.evidence(good, x, rng=0, options=options).flags == ()
+    (flag,) = dg.evidence(ppca(dg, guide="bad")[0], x, rng=0, options=options).flags
+    assert flag.startswith("low_ess_")
+    assert int(flag[len("low_ess_") : -1]) > 50
+
+
+def direct_log_weights(vae, x, z):
+    """log p(x, z) - log q(z | x) of a perceptron VAE with Bernoulli pixels, from its arrays; z is (K, N, D)."""
+    a = {k: v.astype(float) for k, v in vae.canonical().items()}
+
+    def net(name, y):
+        y = np.tanh(y @ a[f"{name}.layers.0.weight"] + a[f"{name}.layers.0.bias"])
+        return y @ a[f"{name}.layers.1.weight"] + a[f"{name}.layers.1.bias"]
+
+    loc, log_scale = np.split(net("encoder", x), 2, -1)
+    logits = net("decoder", z)
+    log_p = (x * logits - np.logaddexp(0, logits)).sum(-1) + stats.norm.logpdf(z).sum(-1)
+    return log_p - stats.norm.logpdf(z, loc, np.exp(log_scale)).sum(-1)
+
+
+def test_importance_weighting_over_odd_sizes(dg, monkeypatch):
+    """N no multiple of the batch, K no multiple of a piece: against quadrature over z, row by row."""
+    from deepgen_ppl.evidence import importance
+
+    monkeypatch.setattr(importance, "ROWS", 70_000)
+    vae = dg.VAE.init(1, dg.Bernoulli(4), latent=1, hidden=(5,))
+    x = np.random.default_rng(0).integers(0, 2, (107, 4)).astype(np.float32)
+    grid = np.linspace(-9, 9, 2001)
+    z = grid[:, None, None]
+    loc_scale = direct_log_weights(vae, x, z)  # log p(x, z) - log q(z | x)
+    log_q = stats.norm.logpdf(z[..., 0], *_encoder(vae, x))
+    exact = logsumexp(loc_scale + log_q, 0) + math.log(grid[1] - grid[0])
+    rng = vae.engine.random.rng(0, vae.like)
+    values, variances, ess = importance_log_likelihood(vae, vae.engine.arrays.asarray(x, like=vae.like), rng, 1001)
+    for out in (values, variances, ess):
+        assert out.shape == (107,)
+        assert out.dtype == np.float64
+    assert len(np.unique(values)) == 107  # every row has draws of its own
+    error = (values - exact) / np.sqrt(variances)
+    assert np.abs(error).max() < 5.5
+    assert 0.75 < np.sqrt(np.mean(error**2)) < 1.3
+    assert (ess > 10).all()
+    assert (ess <= 1450).all()
+
+
+def _encoder(vae, x):
+    a = {k: v.astype(float) for k, v in vae.canonical().items()}
+    out = np.tanh(x @ a["encoder.layers.0.weight"] + a["encoder.layers.0.bias"])
+    loc, log_scale = np.split(out @ a["encoder.layers.1.weight"] + a["encoder.layers.1.bias"], 2, -1)
+    return loc[:, 0], np.exp(log_scale[:, 0])
+
+
+def test_method_names_the_particles_used(dg):
+    """With 100 rows a piece has 250 particles: 300 become 500, and the row says so."""
+    x = np.random.default_rng(0).integers(0, 2, (100, 4))
+    e = dg.evidence(small_vae(dg), x, rng=0, options=dg.EvidenceOptions(num_particles=300))
+    assert "500 particles" in e.lower.method
+
+
+# --- the table
+
+
+def three(dg):
+    return {"vae": small_vae(dg), "rbm": cases.machine(dg, "rbm", np.float32), "ais": dg.RBM.init(3, 4, 2)}
+
+
+@pytest.fixture(scope="module")
+def comparison(dg):
+    return dg.compare(three(dg), visible("rbm"), rng=0, options=dg.EvidenceOptions(num_particles=20))
+
+
+def test_rows_and_columns_by_hand(dg, comparison):
+    rows = {row["model"]: row for row in comparison.rows()}
+    assert set(rows) == {"vae", "rbm", "ais"}
+    assert all(tuple(row) == COLUMNS for row in rows.values())
+    values = [row["estimate"] for row in comparison.rows()]
+    assert values == sorted(values, reverse=True)
+    truth = pointwise("rbm", visible("rbm"))
+    assert rows["rbm"]["lower"] == pytest.approx(truth.mean(), abs=1e-5)
+    assert rows["rbm"]["se_data"] == pytest.approx(truth.std(ddof=1) / math.sqrt(12), rel=1e-4)
+    assert rows["vae"]["se_log_z"] == 0
+    assert math.isnan(rows["vae"]["upper"])
+    assert comparison.num_data == 12
+    assert comparison.measure == "Bernoulli(4, 2 states)"
+
+
+def test_cells_and_repr(comparison):
+    head, *lines = str(comparison).splitlines()
+    assert head == "log p(x) in nats per datum over 12 data (Bernoulli(4, 2 states))"
+    assert lines[0].split()[:2] == ["model", "lower"]
+    assert len(lines) == 4
+    assert "nan" not in str(comparison).lower()
+    (vae,) = [row for row in comparison.cells() if row[0] == "vae"]
+    assert len(vae) == 11
+    assert vae[3:5] == ("-", "-")  # no upper side, of no kind
+    assert vae[1] == f"{comparison.evidence['vae'].lower.value:.2f}"
+
+
+def test_to_csv(comparison, tmp_path):
+    comparison.to_csv(tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == list(comparison.evidence)
+    for row, own in zip(rows, comparison.rows(), strict=True):
+        assert float(row["lower"]) == own["lower"]
+        assert math.isnan(float(row["upper"])) == math.isnan(own["upper"])
+        assert row["lower_method"] == own["lower_method"]
+
+
+def test_pointwise_arrays_give_the_estimate(comparison):
+    for e in comparison.evidence.values():
+        assert e.pointwise.shape == (12,)
+        assert e.pointwise.mean() == pytest.approx(e.estimate.value)
+        assert e.seconds > 0
+
+
+def test_better_only_where_the_bounds_are_apart(dg):
+    found = {"a": made(-1.0, None), "b": made(None, -2.0), "c": made(-3.0, -0.5), "d": made(-5.0, -3.0, math.nan)}
+    table = dg.Comparison(found, 3, "Bernoulli(4, 2 states)")
+    assert table.better_than("a") == ["b"]  # lower(a) = -1 above upper(b) = -2; nothing separates c; d has no error
+    assert table.better_than("b") == []  # no lower side
+    assert table.better_than("c") == []
+    assert table.better_than("d") == []
+    noisy = dg.Comparison({"a": made(-1.0, None, 0.2), "b": made(None, -2.0, 0.2)}, 3, "")
+    assert noisy.better_than("a") == []  # 1 nat apart, 3 x (0.2 + 0.2) = 1.2 needed
+    assert noisy.better_than("a", z=2.0) == ["b"]
+    equal = dg.Comparison({"a": made(-1.0, -1.0), "b": made(-1.0, -1.0)}, 3, "")
+    assert equal.better_than("a") == equal.better_than("b") == []
+    (row,) = [row for row in table.rows() if row["model"] == "a"]
+    assert row["better_than"] == "b"
+
+
+def test_exact_models_are_ranked(dg):
+    """A machine that knows the data beats one that does not, and the table says so once."""
+    x = np.tile([1, 1, 0, 0], (6, 1))
+    zero = np.zeros((4, 2), np.float32)
+    models = {
+        name: dg.RBM(zero, np.array(bias, np.float32), zero[0])
+        for name, bias in {"uniform": [0, 0, 0, 0], "peaked": [3, 3, -3, -3]}.items()
+    }
+    table = dg.compare(models, x, rng=0)
+    assert list(table.evidence) == ["peaked", "uniform"]
+    assert table.better_than("peaked") == ["uniform"]
+    assert table.evidence["uniform"].lower.value == pytest.approx(-4 * math.log(2), abs=1e-5)
+    assert table.evidence["peaked"].lower.value == pytest.approx(-4 * math.log1p(math.exp(-3)), abs=1e-5)
+
+
+def test_models_of_both_engines_in_one_table():
+    faces = {name: face(name) for name in HOSTS}
+    models = {f"rbm_{name}": cases.machine(dg, "rbm", np.float32) for name, dg in faces.items()}
+    models |= {f"vae_{name}": small_vae(dg) for name, dg in faces.items()}
+    dg = faces["pyro"]
+    table = dg.compare(models, visible("rbm"), rng=0, options=dg.EvidenceOptions(num_particles=20))
+    exact = pointwise("rbm", visible("rbm")).mean()
+    for name in HOSTS:
+        assert table.evidence[f"rbm_{name}"].lower.value == pytest.approx(exact, abs=1e-5)
+    assert table.better_than("rbm_pyro") == []
+
+
+def test_the_same_seed_gives_the_same_table(dg):
+    options = dg.EvidenceOptions(num_particles=5, betas=10, num_runs=200, log_z="ais")
+    models = {"vae": small_vae(dg), "rbm": cases.machine(dg, "rbm", np.float32)}
+    first, second = (dg.compare(models, visible("rbm"), rng=4, options=options) for _ in range(2))
+    for a, b in zip(first.rows(), second.rows(), strict=True):
+        a["seconds"] = b["seconds"] = 0.0
+        np.testing.assert_equal(a, b)
+
+
+def test_measures_are_not_mixed(dg):
+    models = {"bits": dg.RBM.init(0, 4, 2), "reals": dg.GaussianBernoulliRBM.init(0, 4, 2)}
+    with pytest.raises(ValueError, match=r"expected models of one kind of data, whose log scores can be compared, got"):
+        dg.compare(models, np.zeros((3, 4)), rng=0)
+    models = {"bits": dg.RBM.init(0, 4, 2), "spins": dg.RBM.init(0, dg.Spin(4), 2)}
+    with pytest.raises(ValueError, match="expected models of one kind of data"):
+        dg.compare(models, np.ones((3, 4)), rng=0)
+    models = {"4": dg.RBM.init(0, 4, 2), "5": dg.RBM.init(0, 5, 2)}
+    with pytest.raises(ValueError, match="expected models of one kind of data"):
+        dg.compare(models, np.ones((3, 4)), rng=0)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.full((3, 4), 0.5), r"only 0 and 1 for Bernoulli units.*binarize"),
+        (np.zeros((3, 5)), r"expected test data of shape \(\.\.\., 4\).*got shape \(3, 5\)"),
+        (np.zeros(4), r"expected test data of shape \(N, V\), got shape \(4,\)"),
+        (np.zeros((0, 4)), r"at least one row, got shape \(0, 4\)"),
+        (np.full((3, 4), np.nan), "expected finite values in test data, got 12 NaN"),
+        (np.zeros((3, 2, 2)), r"expected test data of shape \(N, V\)"),
+    ],
+)
+@pytest.mark.parametrize("model", ["vae", "rbm"])
+def test_wrong_data_are_refused(dg, model, x, message):
+    with pytest.raises(ValueError, match=message):
+        dg.compare({model: three(dg)[model]}, x, rng=0)
+
+
+def test_wrong_models_and_options_are_refused(dg):
+    x = visible("rbm")
+    with pytest.raises(ValueError, match="expected at least one model to compare, got none"):
+        dg.compare({}, x, rng=0)
+    with pytest.raises(TypeError, match="expected a model with a data_unit, got str"):
+        dg.compare({"a": "rbm"}, x, rng=0)
+    with pytest.raises(TypeError, match="expected a machine or a program, got str"):
+        dg.evidence("rbm", x, rng=0)
+    for wrong in ({"num_particles": 1}, {"num_runs": 1}, {"log_z": "exact"}):
+        with pytest.raises(ValueError, match="expected"):
+            dg.EvidenceOptions(**wrong)
+    with pytest.raises((TypeError, ValueError), match="expected"):
+        dg.compare([small_vae(dg)], x, rng=0)
+
+
+def test_wrong_temperatures_and_starts_are_refused(dg):
+    rbm = dg.RBM.init(0, 4, 2)
+    for betas in (1, np.array([0.0, 0.5]), np.array([0.0, 0.7, 0.3, 1.0]), np.zeros((2, 2))):
+        with pytest.raises(ValueError, match="expected inverse temperatures that increase from 0 to 1"):
+            dg.ais(rbm, 0, betas=betas, num_runs=4)
+    with pytest.raises(ValueError, match="expected a start without couplings"):
+        dg.ais(rbm, 0, betas=4, num_runs=4, start=rbm)
+    with pytest.raises(ValueError, match=r"expected draws from the machine \(initial=\.\.\.\) for reverse AIS"):
+        dg.ais(dg.RBM.init(0, 24, 22), 0, betas=4, num_runs=4, reverse=True)
+    with pytest.raises(ValueError, match="expected `initial` with 4 draws"):
+        dg.ais(rbm, 0, betas=4, num_runs=4, reverse=True, initial=exact_draws(dg, rbm, 3))
+
+
+# --- the error of log mean w
+
+
+def test_log_mean_exp_and_its_error():
+    log_w = np.random.default_rng(0).normal(0, 0.3, 400) - 1000
+    value, se, ess = log_mean_exp(log_w)
+    w = np.exp(log_w + 1000)
+    assert value == pytest.approx(math.log(w.mean()) - 1000)
+    assert se == pytest.approx(w.std(ddof=1) / w.mean() / 20)
+    assert ess == pytest.approx(w.sum() ** 2 / (w**2).sum())
+    for scatter, runs in ((1.2, 400), (0.1, 90), (0.1, 1)):
+        assert math.isnan(log_mean_exp(scatter * np.random.default_rng(0).standard_normal(runs))[1])

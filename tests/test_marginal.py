@@ -1,0 +1,419 @@
+"""`machine.marginal`: a native distribution of the host, never silently unnormalised."""
+
+import cases
+import numpy as np
+import pytest
+from cases import CASES, FINITE, JOINED, compiled, oracle, to_engine, to_numpy
+from gates import g_test, gate, sampled
+
+finite = pytest.mark.parametrize("name", FINITE)
+CLOSED = [name for name in FINITE if name not in JOINED]
+
+
+def marginal(dg, name="rbm", dtype=np.float32, **options):
+    options.setdefault("log_normalizer", "exact")
+    return cases.machine(dg, name, dtype).marginal("v", **options)
+
+
+def visible_states(dg, name, like):
+    """All values of the visible layer, as NumPy arrays and as the host's own draws have them."""
+    v = oracle(name).states(["v"])["v"]
+    if dg.engine.name == "numpyro":
+        return v, dg.engine.arrays.asarray(v.astype(np.int32))
+    return v, dg.engine.arrays.asarray(v, like=like)
+
+
+def log_probs(dg, law, x):
+    """log p of each row, compiled once for each kind of law on JAX."""
+    return to_numpy(dg, compiled(dg, LOG_PROB)(law, x)).astype(float)
+
+
+LOG_PROB = lambda law, x: law.log_prob(x)  # noqa: E731
+
+
+def host_draws(dg, law, shape, seed):
+    if dg.engine.name == "numpyro":
+        import jax
+
+        return np.asarray(law.sample(jax.random.key(seed), shape))
+    import pyro
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        pyro.set_rng_seed(seed)
+        return law.sample(shape).numpy()
+
+
+# --- the law
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_sums_to_one(dg, name):
+    law = marginal(dg, name)
+    v, x = visible_states(dg, name, law.machine.like)
+    log_p = log_probs(dg, law, x)
+    np.testing.assert_allclose(log_p, -oracle(name).free_energies({"v": v}) - oracle(name).log_z, atol=1e-5)
+    assert np.exp(log_p).sum() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gaussian_bernoulli_rbm", "gaussian_bernoulli_rbm_learned_scale"])
+def test_density_is_normalised(dg, name):
+    law, truth = marginal(dg, name), oracle(name)
+    v = np.random.default_rng(0).standard_normal((5, 3))
+    log_p = log_probs(dg, law, cases.arrays(dg, {"v": v}, law.machine.like)["v"])
+    np.testing.assert_allclose(log_p, -truth.free_energies({"v": v}) - truth.log_z, rtol=1e-5, atol=1e-5)
+
+
+def test_hidden_layer_has_a_marginal_too(dg):
+    law = cases.machine(dg, "rbm_spin", np.float32).marginal("h", log_normalizer="exact")
+    h = oracle("rbm_spin").states(["h"])["h"]
+    log_p = log_probs(dg, law, cases.arrays(dg, {"h": h}, law.machine.like)["h"])
+    assert np.exp(log_p).sum() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_joined_layers_need_mean_field(dg, name):
+    m = cases.machine(dg, name, np.float32)
+    with pytest.raises(ValueError, match=r"expected hidden=MeanField\(\.\.\.\) for .*joined.*lower bound"):
+        m.marginal("v", log_normalizer="exact")
+    law = m.marginal("v", log_normalizer="exact", hidden=dg.MeanField())
+    v, x = visible_states(dg, name, m.like)
+    gap = -oracle(name).free_energies({"v": v}) - oracle(name).log_z - log_probs(dg, law, x)
+    assert (gap > 1e-4).all()
+    assert (gap < 0.5).all()
+
+
+def test_mean_field_is_for_the_visible_layer(dg):
+    with pytest.raises(ValueError, match="with the visible layer, got block 'h1'"):
+        cases.machine(dg, "dbm2", np.float32).marginal("h1", hidden=dg.MeanField())
+
+
+# --- policies
+
+
+def evaluate(dg, law):
+    return law.log_prob(visible_states(dg, "rbm", law.machine.like)[1][:2])
+
+
+def test_without_normaliser_log_prob_says_what_to_do(dg):
+    law = marginal(dg, log_normalizer=None)
+    with pytest.raises(
+        RuntimeError, match=r"needs its log normaliser: give log_normalizer='exact'.*ais\(.*Contrastive"
+    ):
+        evaluate(dg, law)
+
+
+def test_contrastive_has_no_value_outside_training(dg):
+    from deepgen_ppl.evidence.normalizer import gradient_only
+
+    m = cases.machine(dg, "rbm", np.float32)
+    law = m.marginal(log_normalizer=dg.Contrastive({"v": visible_states(dg, "rbm", m.like)[1]}))
+    with pytest.raises(RuntimeError, match=r"expected a normaliser with a value, got Contrastive particles"):
+        evaluate(dg, law)
+    with gradient_only():
+        evaluate(dg, law)
+    with pytest.raises(RuntimeError, match="Contrastive"):
+        evaluate(dg, law)
+
+
+def test_other_policies_are_refused(dg):
+    m = cases.machine(dg, "rbm", np.float32)
+    for wrong in (3.0, "ais", {"value": 1.0}):
+        with pytest.raises(TypeError, match=r"expected log_normalizer to be 'exact', a LogNormalizer"):
+            m.marginal(log_normalizer=wrong)
+    with pytest.raises(ValueError, match=r"expected a layer among \['v', 'h'\], got 'x'"):
+        m.marginal("x", log_normalizer="exact")
+
+
+def test_estimate_belongs_to_its_parameters(dg):
+    m = cases.machine(dg, "rbm", np.float32)
+    exact = dg.exact_log_normalizer(m)
+    assert np.isfinite(to_numpy(dg, evaluate(dg, m.marginal(log_normalizer=exact)))).all()
+    other = m.with_params({"v.bias": m.params["v.bias"] + 0.01})
+    with pytest.raises(ValueError, match="computed at these parameters, got one that belongs to others"):
+        other.marginal(log_normalizer=exact)
+
+
+def log_p_at(dg, m, normalizer, params, x):
+    return m.with_params(params).marginal(log_normalizer=normalizer).log_prob(x).sum()
+
+
+def test_value_without_particles_cannot_be_differentiated(dg):
+    m = cases.machine(dg, "rbm", np.float32)
+    exact, x = dg.exact_log_normalizer(m), visible_states(dg, "rbm", m.like)[1][:2]
+    with pytest.raises(RuntimeError, match="estimate without particles: its gradient would be zero"):
+        dg.engine.control.value_and_grad(lambda params: log_p_at(dg, m, exact, params, x))(m.params)
+
+
+def test_value_without_particles_can_be_evaluated_under_a_trace(dg_numpyro):
+    import jax
+
+    m = cases.machine(dg_numpyro, "rbm", np.float32)
+    exact, x = dg_numpyro.exact_log_normalizer(m), visible_states(dg_numpyro, "rbm", m.like)[1]
+    got = jax.jit(lambda m, x: m.marginal(log_normalizer=exact).log_prob(x))(m, x)
+    assert np.exp(got).sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_gradient_of_the_exact_normaliser(dg, double):
+    """d log p(x) is the likelihood gradient by enumeration."""
+    m, truth = cases.machine(dg, "rbm_centred"), oracle("rbm_centred")
+    v = truth.states(["v"])["v"][[1, 6, 11]]
+    x = cases.arrays(dg, {"v": v}, m.like)["v"]
+    value, grad = dg.engine.control.value_and_grad(lambda params: log_p_at(dg, m, "exact", params, x) / 3)(m.params)
+    assert float(value) == pytest.approx(truth.log_likelihood(v, "v"), abs=1e-10)
+    for k, g in truth.likelihood_gradient(v, "v").items():
+        np.testing.assert_allclose(to_numpy(dg, grad[k]), g, atol=1e-10, err_msg=k)
+
+
+def test_gradient_of_an_ais_normaliser(dg):
+    """The weighted particles of forward AIS differentiate log Z: E of them is the model's mean, up to O(1/R)."""
+    m, truth = cases.machine(dg, "rbm", np.float32), oracle("rbm")
+    v = truth.states(["v"])["v"][[1, 6, 11]]
+    x = cases.arrays(dg, {"v": v}, m.like)["v"]
+    exact = np.concatenate([g.ravel() for g in truth.likelihood_gradient(v, "v").values()])
+    keys = list(truth.likelihood_gradient(v, "v"))
+
+    def one(params, normalizer):
+        return log_p_at(dg, m, normalizer, params, x) / 3
+
+    gradient = dg.engine.control.value_and_grad(one)
+    if dg.engine.name == "numpyro":
+        import jax
+
+        gradient = jax.jit(gradient)
+
+    def check(seed, factor):
+        rows = []
+        for r in range(200 * factor):
+            normalizer = dg.ais(m, seed * 10_000 + r, betas=30, num_runs=400)
+            grad = gradient(m.params, normalizer)[1]
+            rows.append(np.concatenate([to_numpy(dg, grad[k]).ravel() for k in keys]))
+        rows = np.array(rows)
+        # Self-normalised weights: a bias of O(1/400) of the spread of the statistics is allowed for in the error.
+        gate(rows.mean(0), np.cov(rows.T) / len(rows) + 1e-7 * np.eye(len(exact)), exact, len(rows), 0.01)
+
+    sampled(check, 31)
+
+
+# --- draws
+
+
+@finite
+def test_draws_are_exact(dg, name):
+    hidden = {"hidden": dg.MeanField()} if name in JOINED else {}
+    law = marginal(dg, name, log_normalizer=None, **hidden)
+    states, p = oracle(name).law(["v"])
+    key = {tuple(x): k for k, x in enumerate(states["v"])}
+
+    def check(seed, factor):
+        draws = host_draws(dg, law, (4000 * factor,), seed)
+        assert draws.shape == (4000 * factor, CASES[name].blocks["v"][0])
+        g_test(np.bincount([key[tuple(x)] for x in draws], minlength=len(p)), p / p.sum())
+
+    sampled(check, 32)
+
+
+def test_draws_by_a_kernel(dg):
+    law = marginal(dg, "rbm", log_normalizer=None, sampler=dg.BlockGibbs(25))
+    states, p = oracle("rbm").law(["v"])
+    key = {tuple(x): k for k, x in enumerate(states["v"])}
+
+    def check(seed, factor):
+        draws = host_draws(dg, law, (4000 * factor,), seed)
+        g_test(np.bincount([key[tuple(x)] for x in draws], minlength=len(p)), p / p.sum())
+
+    sampled(check, 33)
+
+
+def test_large_machines_need_a_sampler(dg):
+    m = dg.RBM.init(0, 40, 40)
+    with pytest.raises(RuntimeError, match=r"has no exact draw \(2\^40 joint states\): give sampler=BlockGibbs"):
+        host_draws(dg, m.marginal(), (2,), 0)
+    assert host_draws(dg, m.marginal(sampler=dg.BlockGibbs()), (2,), 0).shape == (2, 40)
+
+
+def test_draws_have_the_hosts_types(dg):
+    """Integers on NumPyro, floats on Pyro, as their own Bernoulli."""
+    draws = host_draws(dg, marginal(dg), (3, 2), 0)
+    assert draws.shape == (3, 2, 4)
+    assert draws.dtype == (np.int32 if dg.engine.name == "numpyro" else np.float32)
+    assert host_draws(dg, marginal(dg), (), 0).shape == (4,)
+    assert host_draws(dg, marginal(dg, "gaussian_bernoulli_rbm"), (2,), 0).dtype == np.float32
+
+
+# --- host contracts
+
+
+def test_shapes(dg):
+    law = marginal(dg)
+    v, x = visible_states(dg, "rbm", law.machine.like)
+    flat = log_probs(dg, law, x)
+    assert tuple(law.batch_shape) == ()
+    assert tuple(law.event_shape) == (4,)
+    grid = dg.engine.xp.reshape(x, (4, 4, 4))
+    np.testing.assert_allclose(log_probs(dg, law, grid), flat.reshape(4, 4), atol=1e-6)
+    assert log_probs(dg, law, x[3]).shape == ()
+    wide = law.expand((16,))
+    assert tuple(wide.batch_shape) == (16,)
+    assert tuple(wide.event_shape) == (4,)
+    np.testing.assert_allclose(to_numpy(dg, wide.log_prob(x)), flat, atol=1e-6)
+    assert tuple(wide.log_prob(x[3]).shape) == (16,)
+    assert host_draws(dg, wide, (2,), 0).shape == (2, 16, 4)
+    joint = wide.to_event(1)
+    assert tuple(joint.event_shape) == (16, 4)
+    assert float(joint.log_prob(x)) == pytest.approx(flat.sum(), abs=1e-4)
+    mask = np.arange(16) % 2 == 0
+    masked = wide.mask(dg.engine.arrays.asarray(mask))
+    np.testing.assert_allclose(to_numpy(dg, masked.log_prob(x)), np.where(mask, flat, 0), atol=1e-6)
+
+
+def test_expanded_draws_are_independent(dg):
+    draws = host_draws(dg, marginal(dg).expand((600,)), (), 0)
+    states, p = oracle("rbm").law(["v"])
+    key = {tuple(x): k for k, x in enumerate(states["v"])}
+    g_test(np.bincount([key[tuple(x)] for x in draws], minlength=16), p / p.sum())
+
+
+def test_site_in_a_plate(dg):
+    """The law of a site, observed in a plate with a scale, through the host's own handlers."""
+    host, m = dg.engine.host, cases.machine(dg, "rbm", np.float32)
+    v, x = visible_states(dg, "rbm", m.like)
+
+    def model():
+        with host.ppl.plate("data", 16), host.handlers.scale(scale=0.5):
+            host.ppl.sample("v", m.marginal(log_normalizer="exact"), obs=x)
+
+    log_p = -oracle("rbm").free_energies({"v": v}) - oracle("rbm").log_z
+    if dg.engine.name == "numpyro":
+        from numpyro.infer.util import log_density
+
+        total = log_density(model, (), {}, {})[0]
+    else:
+        total = host.handlers.trace(model).get_trace().log_prob_sum()
+    assert float(total) == pytest.approx(0.5 * log_p.sum(), abs=1e-4)
+
+
+def test_values_outside_the_support(dg):
+    law = marginal(dg)
+    law = type(law)(law.machine, "v", "exact", validate_args=True)
+    bad = dg.engine.arrays.asarray(np.array([0.5, 0, 1, 0], np.float32))
+    if dg.engine.name == "numpyro":
+        with pytest.warns(UserWarning, match="Out-of-support values"):
+            law.log_prob(bad)
+    else:
+        with pytest.raises(ValueError, match="within the support"):
+            law.log_prob(bad)
+
+
+def test_support_is_that_of_the_units(dg):
+    for name, inside, outside in (
+        ("rbm_spin", [-1.0, 1, 1, -1], [0.0, 1, 1, 1]),
+        ("rbm_categorical_visible", [0.0, 2], [0.0, 3]),
+        ("gaussian_bernoulli_rbm", [0.3, -7, 0], [np.nan, 0, 0]),
+    ):
+        support = marginal(dg, name).support
+        check = support if dg.engine.name == "numpyro" else support.check
+        verdict = [bool(check(dg.engine.arrays.asarray(np.asarray(x, np.float32)))) for x in (inside, outside)]
+        assert verdict == [True, False], name
+
+
+def test_repr(dg):
+    assert repr(marginal(dg)).startswith("Marginal('v' of RBM(v: Bernoulli(4), h: Bernoulli(3); v-h; ")
+    assert repr(marginal(dg)).endswith("log_normalizer='exact')")
+
+
+def test_numpyro_law_is_a_pytree(dg_numpyro):
+    import jax
+    import jax.numpy as jnp
+
+    dg = dg_numpyro
+    m = cases.machine(dg, "rbm", np.float32)
+    x = visible_states(dg, "rbm", m.like)[1]
+    for normalizer in ("exact", None, dg.ais(m, 0, betas=10, num_runs=200), dg.Contrastive({"v": x})):
+        law = m.marginal(log_normalizer=normalizer, sampler=dg.BlockGibbs(2))
+        leaves, tree = jax.tree.flatten(law)
+        other = jax.tree.unflatten(tree, leaves)
+        assert type(other) is type(law)
+        assert (other.block, other.hidden, other.sampler) == ("v", None, dg.BlockGibbs(2))
+        assert other.event_shape == (4,)
+        assert type(other.log_normalizer) is type(law.log_normalizer)
+        if normalizer == "exact" or isinstance(normalizer, dg.LogNormalizer):
+            np.testing.assert_allclose(other.log_prob(x), law.log_prob(x))
+        assert hash(tree) == hash(jax.tree.structure(law))
+    shifted = [m.with_params({"v.bias": m.params["v.bias"] + t}) for t in (0.0, 1.0)]
+    laws = jax.tree.map(lambda *a: jnp.stack(a), *(s.marginal(log_normalizer="exact") for s in shifted))
+    got = jax.jit(jax.vmap(lambda law, x: law.log_prob(x), in_axes=(0, None)))(laws, x)
+    np.testing.assert_allclose(np.exp(got).sum(1), 1.0, atol=1e-5)
+    assert np.abs(got[0] - got[1]).max() > 0.1
+    np.testing.assert_allclose(got[1], shifted[1].marginal(log_normalizer="exact").log_prob(x), atol=1e-5)
+
+
+# --- inside programs
+
+
+def bayesian_rbm(dg, x):
+    """Normal priors over the arrays of an RBM, with its exact normaliser: a posterior that a host can sample."""
+    host = dg.engine.host
+
+    def model():
+        normal = host.dist.Normal
+        zero = dg.engine.arrays.asarray(np.zeros((), np.float32))
+        w = host.ppl.sample("w", normal(zero, 0.5).expand((3, 1)).to_event(2))
+        b = host.ppl.sample("b", normal(zero, 0.5).expand((3,)).to_event(1))
+        c = host.ppl.sample("c", normal(zero, 0.5).expand((1,)).to_event(1))
+        with host.ppl.plate("data", x.shape[0]):
+            host.ppl.sample("v", dg.RBM(w, b, c).marginal("v", log_normalizer="exact"), obs=x)
+
+    return model
+
+
+X = np.array([[1, 1, 0]] * 30 + [[0, 0, 1]] * 30 + [[1, 0, 0]] * 10, np.float32)
+
+
+def test_log_joint_over_weights_is_normalised(dg):
+    """At given weights the program's log joint is prior + exact log-likelihood."""
+    from scipy.stats import norm
+
+    host = dg.engine.host
+    values = {"w": np.array([[0.3], [-0.2], [0.5]]), "b": np.array([0.1, 0.2, -0.4]), "c": np.array([0.7])}
+    given = to_engine(dg, values, np.float32)
+    model = bayesian_rbm(dg, dg.engine.arrays.asarray(X))
+    if dg.engine.name == "numpyro":
+        from numpyro.infer.util import log_density
+
+        total = float(log_density(model, (), {}, given)[0])
+    else:
+        total = float(host.handlers.trace(host.handlers.condition(model, data=given)).get_trace().log_prob_sum())
+    params = {"v.bias": values["b"], "h.bias": values["c"], "v-h.weight": values["w"]}
+    truth = type(oracle("rbm"))(CASES["rbm"].energy, params, {"v": (3, [0, 1]), "h": (1, [0, 1])})
+    prior = sum(norm(0, 0.5).logpdf(v).sum() for v in values.values())
+    assert total == pytest.approx(prior + len(X) * truth.log_likelihood(X, "v"), abs=1e-3)
+
+
+def test_nuts_over_weights(dg):
+    """NUTS takes the machine like any other distribution: its draws predict the frequencies of the data."""
+    x = dg.engine.arrays.asarray(X)
+    model = bayesian_rbm(dg, x)
+    if dg.engine.name == "numpyro":
+        import jax
+        from numpyro.infer import MCMC, NUTS
+
+        mcmc = MCMC(NUTS(model), num_warmup=100, num_samples=200, progress_bar=False)
+        mcmc.run(jax.random.key(0))
+        draws = {k: np.asarray(v) for k, v in mcmc.get_samples().items()}
+    else:
+        import pyro
+        from pyro.infer import MCMC, NUTS
+
+        pyro.set_rng_seed(0)
+        mcmc = MCMC(NUTS(model, max_tree_depth=4), num_samples=60, warmup_steps=40, disable_progbar=True)
+        mcmc.run()
+        draws = {k: v.numpy() for k, v in mcmc.get_samples().items()}
+    assert draws["w"].shape[1:] == (3, 1)
+    rates = []
+    for w, b, c in list(zip(draws["w"], draws["b"], draws["c"], strict=True))[::10]:
+        params = {"v.bias": b, "h.bias": c, "v-h.weight": w}
+        states, p = type(oracle("rbm"))(CASES["rbm"].energy, params, {"v": (3, [0, 1]), "h": (1, [0, 1])}).law(["v"])
+        rates.append(p @ states["v"])
+    assert np.std(rates, axis=0).max() > 0.01
+    np.testing.assert_allclose(np.mean(rates, axis=0), X.mean(0), atol=0.1)
