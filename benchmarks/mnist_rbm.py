@@ -9,10 +9,11 @@
   gives an upper side of log p in expectation, and is repeated with twice the temperatures. Reverse AIS starts from the
   persistent chains, which are no exact draws: an estimate of no side.
 
-Data come by name from `deepgen_ppl.datasets`. Training keeps checkpoints in .cache/benchmarks and goes on from them with
-`--resume`.
+Data come by name from `deepgen_ppl.datasets`. Training keeps checkpoints in .cache/benchmarks, from which `--resume`
+goes on.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,6 +73,7 @@ class Protocol:
 
 RBM16 = Protocol(hidden=16, epochs=50, rate=0.05)
 RBM500 = Protocol(hidden=500, epochs=200, rate=0.05)
+RUNS = 200
 
 
 class ScheduledSGD(torch.optim.Optimizer):
@@ -91,16 +93,21 @@ class ScheduledSGD(torch.optim.Optimizer):
                 count += 1
 
 
+@functools.cache
+def optimizer(on_jax: bool, protocol: Protocol, updates: int) -> object:
+    """One optimizer for all runs of a protocol, so that a compiled step serves them too."""
+    schedule = protocol.schedule(updates)
+    return optax.sgd(schedule) if on_jax else functools.partial(ScheduledSGD, schedule=schedule)
+
+
 def train(dg: object, x: np.ndarray, protocol: Protocol, *, centred: bool, seed: int, checkpoint: Path, resume: bool):
     """A trained machine: what `fit` returns."""
-    schedule = protocol.schedule(protocol.epochs * -(-len(x) // protocol.batch))
-    optimizer = optax.sgd(schedule) if dg is dgn else lambda tensors: ScheduledSGD(tensors, schedule)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     return dg.fit(
         dg.RBM.init(rng=seed, visible=x.shape[1], hidden=protocol.hidden, centred=centred, data=x),
         x,
         objective=dg.StochasticML(num_chains=protocol.batch, offset_rate=protocol.offset_rate),
-        optimizer=optimizer,
+        optimizer=optimizer(dg is dgn, protocol, protocol.epochs * -(-len(x) // protocol.batch)),
         epochs=protocol.epochs,
         batch_size=protocol.batch,
         rng=seed,
@@ -142,7 +149,6 @@ def large(
     fitted = train(dg, train_x, protocol, centred=True, **options)
     rbm, seed = fitted.model, options["seed"]
     chains = dict(fitted.state.objective["chains"].position)
-    runs = protocol.batch
 
     def side(key: str, betas: int, *, reverse: bool) -> float:
         log_z = dg.ais(
@@ -192,7 +198,7 @@ def main(
     rbm16, rbm500, temperatures = RBM16, RBM500, 10_000
     if smoke:
         rbm16, rbm500 = replace(RBM16, hidden=4, epochs=1), replace(RBM500, hidden=8, epochs=1)
-        temperatures = 100
+        temperatures = 50
 
     def options(name: str, protocol: Protocol) -> dict:
         label = f"mnist_rbm-{name}-{engine}-{seed}-{protocol.epochs}-{protocol.rate:g}{'-smoke' if smoke else ''}"
@@ -202,7 +208,7 @@ def main(
     def data(name: str) -> tuple[np.ndarray, np.ndarray]:
         found = load("digits" if smoke else name)
         rows = [found.train] if name == "binarized_mnist" else [found.train, found.valid]
-        return binarize(np.concatenate(rows)), binarize(found.test)
+        return binarize(np.concatenate(rows)[: 500 if smoke else None]), binarize(found.test)
 
     for key in keys:
         if key.startswith("rbm16"):

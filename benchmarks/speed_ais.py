@@ -117,8 +117,8 @@ def main(
 ) -> None:
     """Measure and write the file of results."""
     results = common.Results("speed_ais", engine, seed, out)
-    visible, hidden, runs, repeats = (12, 8, 10, 2) if smoke else (784, 500, 100, 9)
-    short, long = (CHUNK, 2 * CHUNK) if smoke else (CHUNK, 3 * CHUNK)
+    visible, hidden, runs, repeats = (12, 8, 10, 1) if smoke else (784, 500, 100, 7)
+    short, long = CHUNK, 2 * CHUNK
     rng = np.random.default_rng(seed)
     w = rng.normal(scale=0.05, size=(visible, hidden)).astype(np.float32)
     b = rng.normal(scale=0.1, size=visible).astype(np.float32)

@@ -9,6 +9,7 @@ RBM(v: Bernoulli(6), h: Bernoulli(3); v-h, centred; torch.float32)
 from __future__ import annotations
 
 from deepgen_ppl.diagnostics.arviz import to_arviz
+from deepgen_ppl.diagnostics.elpd import to_elpd
 from deepgen_ppl.directed import program, vae
 from deepgen_ppl.engines.pyro import ENGINE, HostObjective, ProgramBase
 from deepgen_ppl.evidence.ais import ais

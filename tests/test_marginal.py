@@ -185,7 +185,7 @@ def test_gradient_of_an_ais_normaliser(dg):
     def check(seed, factor):
         rows = []
         for r in range(200 * factor):
-            normalizer = dg.ais(m, seed * 10_000 + r, betas=30, num_runs=400)
+            normalizer = dg.ais(m, seed * 10_000 + r, betas=8, num_runs=400)
             grad = gradient(m.params, normalizer)[1]
             rows.append(np.concatenate([to_numpy(dg, grad[k]).ravel() for k in keys]))
         rows = np.array(rows)

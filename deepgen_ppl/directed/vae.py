@@ -20,7 +20,7 @@ from deepgen_ppl.directed.program import Program
 from deepgen_ppl.typing import Array, Distribution, Params, Rng
 from deepgen_ppl.undirected.initial import mean_statistic
 from deepgen_ppl.undirected.parts import from_json, to_json
-from deepgen_ppl.undirected.units import Unit
+from deepgen_ppl.undirected.unit import Unit
 
 __all__ = ["VAE"]
 

@@ -22,16 +22,16 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from deepgen_ppl.evidence.estimates import Contrastive
 from deepgen_ppl.evidence.normalizer import log_unnormalised, negative_phase
 from deepgen_ppl.kernels.base import Kernel
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsState
+from deepgen_ppl.learning.machine_program import MachineProgram
 from deepgen_ppl.learning.objectives import Objective
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.undirected.machine import BoltzmannMachine
 from deepgen_ppl.undirected.mean_field import MeanField, mean_field_bound, mean_statistics
 
-__all__ = ["ContrastiveDivergence", "ContrastiveObjective", "MachineProgram", "StochasticML"]
+__all__ = ["ContrastiveDivergence", "ContrastiveObjective", "StochasticML"]
 
 
 @dataclass(frozen=True)
@@ -128,17 +128,6 @@ class ContrastiveObjective(Objective):
         del x, mask
         return None
 
-    def on(self, machine: BoltzmannMachine, rng: Rng | int = 0) -> MachineProgram:
-        """The machine as a program for the host's own SVI, with this objective as its loss.
-
-        >>> import deepgen_ppl.numpyro as dg
-        >>> import numpyro, optax
-        >>> rbm = dg.RBM.init(rng=0, visible=6, hidden=3)
-        >>> learner = dg.StochasticML(num_chains=10).on(rbm)
-        >>> svi = numpyro.infer.SVI(learner.model, learner.guide, optax.sgd(0.1), learner.loss)
-        """
-        return MachineProgram(self, machine, rng)
-
 
 def _centred(model: BoltzmannMachine) -> tuple[str, ...]:
     return tuple(n for n in model.structure.names if f"{n}.offset" in model.buffers)
@@ -170,6 +159,17 @@ class StochasticML(ContrastiveObjective):
     def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, x: Array) -> Any:
         """One step of the persistent chains."""
         return self.kernel.step(rng, model, chains)[0]
+
+    def on(self, machine: BoltzmannMachine, rng: Rng | int = 0) -> MachineProgram:
+        """The machine as a program for the host's own SVI, with this objective as its loss.
+
+        >>> import deepgen_ppl.numpyro as dg
+        >>> import numpyro, optax
+        >>> rbm = dg.RBM.init(rng=0, visible=6, hidden=3)
+        >>> learner = dg.StochasticML(num_chains=10).on(rbm)
+        >>> svi = numpyro.infer.SVI(learner.model, learner.guide, optax.sgd(0.1), learner.loss)
+        """
+        return MachineProgram(self, machine, rng)
 
 
 @dataclass(frozen=True)
@@ -212,46 +212,3 @@ class ContrastiveDivergence(ContrastiveObjective):
     def weights(self, x: Array, mask: Array | None) -> Array | None:
         """Rows that pad a batch have no particle."""
         return None if mask is None else mask / mask.sum()
-
-
-class MachineProgram:
-    """A machine as a model-guide pair for the host's SVI: `SVI(p.model, p.guide, optimizer, p.loss)`.
-
-    The chains live in a mutable site on NumPyro and in the program on Pyro; they move once a training step. Offsets of
-    a centred machine keep their values. On Pyro the trained tensors are those of `machine`; on NumPyro
-    `machine.with_params(svi.get_params(state))` puts them back.
-
-    Args:
-        objective: `StochasticML`.
-        machine: the machine.
-        rng: seed or generator of the chains.
-    """
-
-    def __init__(self, objective: ContrastiveObjective, machine: BoltzmannMachine, rng: Rng | int = 0) -> None:
-        if not isinstance(objective, StochasticML):
-            raise TypeError(f"expected StochasticML, whose chains go on from step to step, got {objective!r}")
-        engine = machine.engine
-        self.objective = objective
-        self.rng = engine.random.rng(rng, machine.like)
-        self.machine = machine.with_params(engine.host.trainable(machine.params))
-        self.chains = objective.kernel.init(self.rng, machine.uncentred(), objective.num_chains)
-        self.loss = engine.host.contrastive(self)
-
-    def model(self, x: Array, *, num_data: int | None = None) -> None:
-        """x ~ p(v) of the machine, for every row of the data plate.
-
-        Args:
-            x: data (N, V).
-            num_data: size of the data set that the rows stand for.
-        """
-        host = self.machine.engine.host
-        machine = self.machine.with_params({k: host.param(k, v) for k, v in self.machine.params.items()})
-        chains = host.persistent("chains", self)
-        hidden = None if machine.structure.independent(machine.structure.hidden) else self.objective.hidden
-        law = machine.marginal(log_normalizer=Contrastive(chains.position), hidden=hidden)
-        scale = 1.0 if num_data is None else num_data / x.shape[0]
-        with host.handlers.scale(scale=scale), host.ppl.plate("data", x.shape[0], dim=-1):
-            host.ppl.sample(machine.structure.visible, law, obs=x)
-
-    def guide(self, x: Array, *, num_data: int | None = None) -> None:
-        """Nothing is latent."""

@@ -11,7 +11,7 @@ from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.undirected.couplings import Coupling
 from deepgen_ppl.undirected.machine import BoltzmannMachine
 from deepgen_ppl.undirected.structure import Structure
-from deepgen_ppl.undirected.units import Unit
+from deepgen_ppl.undirected.unit import Unit
 
 __all__ = ["initial_arrays", "mean_statistic"]
 

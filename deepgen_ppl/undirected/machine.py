@@ -20,13 +20,12 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
 from deepgen_ppl.typing import Array, Distribution, Params, Rng, State
 from deepgen_ppl.undirected.couplings import Coupling
 from deepgen_ppl.undirected.energy import Block, Energy, draw_block
+from deepgen_ppl.undirected.normalisable import check_normalisable
 from deepgen_ppl.undirected.structure import Structure
-from deepgen_ppl.undirected.units import Unit
+from deepgen_ppl.undirected.unit import Unit
 
 __all__ = ["BoltzmannMachine"]
 
@@ -99,29 +98,12 @@ class BoltzmannMachine(Energy):
                 raise ValueError(f"expected {k} of shape {expected}, got shape {tuple(v.shape)}")
 
     def check_normalisable(self) -> None:
-        """Check that exp(-E) has a finite sum: joined Gaussian layers need a positive definite joint precision.
+        """Check that exp(-E) has a finite sum; see `normalisable`.
 
         Raises:
             ValueError: if it has not. Traced arrays are not checked.
         """
-        layers = self.structure.layers
-        pairs = [c for c in self.structure.couplings if not any(layers[n].bounded for n in c.layers)]
-        if not pairs or not all(self.engine.arrays.is_concrete(v) for v in self.params.values()):
-            return
-        to_numpy = self.engine.arrays.to_numpy
-        names = sorted({n for c in pairs for n in c.layers})
-        at = dict(zip(names, np.cumsum([0, *(layers[n].size for n in names)]), strict=False))
-        sigma = np.concatenate([np.exp(to_numpy(self.layer_arrays(n)["log_sigma"]).astype(float)) for n in names])
-        precision = np.diag(sigma**-2.0)
-        for c in pairs:
-            (a, b), w = c.layers, to_numpy(self.params[f"{c.name}.weight"])
-            rows, columns = slice(at[a], at[a] + w.shape[0]), slice(at[b], at[b] + w.shape[1])
-            precision[rows, columns], precision[columns, rows] = -w, -w.T
-        if not (smallest := np.linalg.eigvalsh(precision)[0]) > 0:
-            raise ValueError(
-                f"expected a normalisable machine, got joined Gaussian layers {names} whose joint precision has the "
-                f"eigenvalue {smallest:.4g} <= 0: its conditionals are proper, its joint law is not"
-            )
+        check_normalisable(self)
 
     # -- immutable updates -------------------------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.undirected.couplings import Dense
 from deepgen_ppl.undirected.initial import initial_arrays
 from deepgen_ppl.undirected.machine import BoltzmannMachine
-from deepgen_ppl.undirected.units import Bernoulli, Gaussian, Unit
+from deepgen_ppl.undirected.unit import Unit
+from deepgen_ppl.undirected.units import Bernoulli, Gaussian
 
 __all__ = ["RBM", "GaussianBernoulliRBM"]
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from deepgen_ppl.undirected.couplings import Coupling
-from deepgen_ppl.undirected.units import Unit
+from deepgen_ppl.undirected.unit import Unit
 
 __all__ = ["Structure"]
 

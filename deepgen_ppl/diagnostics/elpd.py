@@ -1,0 +1,74 @@
+"""Held-out log scores as ArviZ `ELPDData`, so that `az.compare` gives differences, their errors and stacking weights.
+
+ArviZ makes these objects from draws over parameters; a model fitted to a point has none. Here they are built by hand
+from log p(x) of held-out data, and labelled so. Only models whose log p(x) is exact, or bounded below, are taken: upper
+sides and estimates would win by being wrong.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+
+from deepgen_ppl.evidence.compare import Comparison
+
+__all__ = ["to_elpd"]
+
+
+def to_elpd(comparison: Comparison) -> dict[str, Any]:
+    """Model name -> `ELPDData` for `az.compare(..., method="stacking")`.
+
+    Fit stacking weights on validation data and report on test data. Models without a lower side are left out.
+
+    Raises:
+        ImportError: without ArviZ.
+        ValueError: if no model has a lower side.
+    """
+    scores = {
+        name: e.pointwise
+        for name, e in comparison.evidence.items()
+        if e.lower.kind in ("exact", "bound") and math.isclose(e.pointwise.mean(), e.lower.value, rel_tol=1e-6)
+    }
+    if not scores:
+        raise ValueError(f"expected a model with a lower side of log p(x), got none among {list(comparison.evidence)}")
+    try:
+        az = importlib.import_module("arviz")
+    except ImportError as error:
+        raise ImportError("expected ArviZ for elpd objects: pip install 'deepgen-ppl[arviz]'") from error
+    make = _datatree_line if int(az.__version__.split(".")[0]) >= 1 else _inference_data_line
+    return {name: make(np.asarray(score, float)) for name, score in scores.items()}
+
+
+def _pointwise(score: np.ndarray) -> Any:
+    return importlib.import_module("xarray").DataArray(score, dims=["datum"], name="held_out_log_score")
+
+
+def _summary(score: np.ndarray) -> tuple[float, float]:
+    """Sum and its standard error."""
+    return float(score.sum()), float(math.sqrt(len(score) * score.var()))
+
+
+def _inference_data_line(score: np.ndarray) -> Any:
+    """ArviZ 0.x."""
+    cls = importlib.import_module("arviz.stats.stats_utils").ELPDData
+    total, se = _summary(score)
+    values = {
+        "elpd_loo": total, "se": se, "p_loo": 0.0, "n_samples": 1, "n_data_points": len(score), "warning": False,
+        "loo_i": _pointwise(score), "scale": "log", "method": "held-out",
+    }  # fmt: skip
+    return cls(data=list(values.values()), index=list(values))
+
+
+def _datatree_line(score: np.ndarray) -> Any:
+    """ArviZ 1.x."""
+    utils = importlib.import_module("arviz_stats.utils")
+    cls = getattr(utils, "ELPDDataLOO", None) or utils.ELPDData
+    total, se = _summary(score)
+    values = {
+        "kind": "loo", "elpd": total, "se": se, "p": 0.0, "n_samples": 1, "n_data_points": len(score), "scale": "log",
+        "warning": False, "good_k": None, "elpd_i": _pointwise(score),
+    }  # fmt: skip
+    return cls(**values)

@@ -1,0 +1,109 @@
+"""Write the tables of the README and of the pages from docstrings, and the demo's table from its CSV file.
+
+python docs/make_tables.py [--check]
+
+A table stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; NAME is one of `TABLES`. With `--check` nothing
+is written, and the exit status is 1 where a table is not up to date.
+"""
+
+import csv
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import deepgen_ppl.numpyro as face
+from deepgen_ppl.directed.program import Program
+from deepgen_ppl.kernels.base import Kernel
+from deepgen_ppl.learning.objectives import Objective
+from deepgen_ppl.undirected.couplings import Coupling
+from deepgen_ppl.undirected.machine import BoltzmannMachine
+from deepgen_ppl.undirected.units import Unit
+
+ROOT = Path(__file__).resolve().parent.parent
+MARKED = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+
+
+def pages():
+    """The README and all pages of the docs."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def one_line(text):
+    """Text of a docstring as one cell of a table."""
+    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")
+
+
+def family(cls):
+    """The class that a class of the face binds to an engine, or the class itself."""
+    own = [b for b in cls.__mro__ if b.__name__ == cls.__name__ and b.__module__.startswith("deepgen_ppl.")]
+    return own[-1]
+
+
+def reference(cls):
+    """What a docstring, or else that of its module, says behind `Reference:` or `References:`."""
+    for source in (family(cls), inspect.getmodule(family(cls))):
+        if found := re.search(r"^References?:\s*(.*?)(?:\n\s*\n|\Z)", inspect.getdoc(source) or "", re.DOTALL | re.M):
+            return found[1]
+    return ""
+
+
+def listing(*bases):
+    """One row for each public class of the face under one of the bases: name, first sentence, reference."""
+    found = {n: c for n, c in vars(face).items() if inspect.isclass(c) and issubclass(c, bases) and n[0] != "_"}
+    found = {n: c for n, c in found.items() if not inspect.isabstract(c)}
+    rows = ["| name | what it is | reference |", "|---|---|---|"]
+    for name, cls in found.items():
+        about = (inspect.getdoc(family(cls)) or "").split("\n\n")[0]
+        rows.append(f"| `{name}` | {one_line(about)} | {one_line(reference(cls))} |")
+    return "\n".join(rows)
+
+
+def demo():
+    """The comparison that `make demo` prints."""
+    sides = [c for side in ("lower", "upper", "estimate") for c in (side, f"{side}_kind")]
+    with (ROOT / "docs" / "images" / "demo.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    rows = ["| model | lower | kind | upper | kind | estimate | kind | s.e. data | s.e. log Z | better than |"]
+    rows.append("|---|--:|---|--:|---|--:|---|--:|--:|---|")
+    for line in table:
+        cells = [line[c] if c.endswith("_kind") else number(line[c]) for c in (*sides, "se_data", "se_log_z")]
+        cells = ["-" if c == "none" else c for c in cells]
+        rows.append(f"| {' | '.join([line['model'], *cells, line['better_than'] or '-'])} |")
+    return "\n".join(rows)
+
+
+def number(text):
+    """Two decimals, or a dash for NaN."""
+    return "-" if text == "nan" else f"{float(text):.2f}"
+
+
+TABLES = {
+    "models": lambda: listing(BoltzmannMachine, Program),
+    "objectives": lambda: listing(Objective),
+    "kernels": lambda: listing(Kernel),
+    "units": lambda: listing(Unit, Coupling),
+    "demo": demo,
+}
+
+
+def updated(text):
+    """The text with all its tables made anew."""
+    return MARKED.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text)
+
+
+def main():
+    """Write the pages, or check them."""
+    stale = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        if (new := updated(text)) != text:
+            stale.append(str(page.relative_to(ROOT)))
+            if "--check" not in sys.argv[1:]:
+                page.write_text(new, encoding="utf-8")
+    print("up to date" if not stale else f"{'stale' if '--check' in sys.argv[1:] else 'written'}: {', '.join(stale)}")
+    return 1 if stale and "--check" in sys.argv[1:] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

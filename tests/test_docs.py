@@ -1,0 +1,97 @@
+"""Everything the documentation shows is run: the blocks of its pages, doctests, examples; its tables are up to date.
+
+A block fenced as ```python is executed; the blocks of a page share one namespace and run in an empty folder.
+"""
+
+import doctest
+import importlib
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import HOSTS, face
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(str(p.relative_to(ROOT)) for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+EXAMPLES = sorted(p.name for p in (ROOT / "examples").glob("*.py"))
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+
+
+def modules_with_doctests():
+    """Names of the package's modules whose text has a doctest; nothing is imported."""
+    files = sorted((ROOT / "deepgen_ppl").rglob("*.py"))
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in files]
+    return [name for name, p in zip(names, files, strict=True) if ">>> " in p.read_text(encoding="utf-8")]
+
+
+def blocks(text):
+    """(number of lines before it, code) of every python block of a page."""
+    return [(text[: m.start(1)].count("\n"), m[1]) for m in BLOCK.finditer(text)]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch, param_store):
+    """An empty folder to run in, and the host's global state as it was before."""
+    for name in HOSTS:
+        face(name)
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    with torch.random.fork_rng():
+        yield tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_of_a_page_run(elsewhere, page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    namespace = {"__name__": "page"}
+    for line, code in blocks(text):
+        exec(compile("\n" * line + code, str(ROOT / page), "exec"), namespace)
+
+
+def test_blocks_are_found():
+    text = "a\n```python\nx = 1\n```\n```bash\nrm x\n```\n```python\ny = x\n```\n"
+    assert blocks(text) == [(2, "x = 1\n"), (8, "y = x\n")]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [t for t in LINK.findall(text) if "://" not in t]
+    assert not [t for t in targets if not ((ROOT / page).parent / t).exists()]
+
+
+@pytest.mark.parametrize("name", modules_with_doctests())
+def test_doctests(elsewhere, name):
+    module = importlib.import_module(name)
+    failed, tried = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert failed == 0
+    assert tried > 0 or name.startswith("deepgen_ppl.engines")
+
+
+@pytest.mark.parametrize("engine", HOSTS)
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_run(elsewhere, monkeypatch, capsys, example, engine):
+    options = ["--engine", engine] if "--engine" in (ROOT / "examples" / example).read_text(encoding="utf-8") else []
+    if not options and engine != "numpyro":
+        pytest.skip(f"{example} is for the other host alone")
+    monkeypatch.setattr(sys, "argv", [example, "--smoke", *options])
+    runpy.run_path(str(ROOT / "examples" / example), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+def test_tables_are_up_to_date(elsewhere):
+    tables = runpy.run_path(str(ROOT / "docs" / "make_tables.py"))
+    stale = [p.name for p in tables["pages"]() if tables["updated"](text := p.read_text(encoding="utf-8")) != text]
+    assert not stale, "run python docs/make_tables.py"
+
+
+def test_a_stale_table_is_noticed():
+    face("numpyro")
+    tables = runpy.run_path(str(ROOT / "docs" / "make_tables.py"))
+    text = "<!-- begin: kernels -->\nold\n<!-- end: kernels -->\n"
+    assert "`BlockGibbs`" in tables["updated"](text)
+    assert tables["updated"](tables["updated"](text)) == tables["updated"](text)
