@@ -177,10 +177,11 @@ def marginal(runs: Mapping[str, tuple[Callable[[int], object], int, int]], repea
 
     Args:
         runs: name -> (function of the number of units, short, long).
-        repeats: number of turns.
+        repeats: number of turns; with more than one, a first turn is not counted.
     """
-    for run, short, long in runs.values():
-        run(short), run(long)
+    for run, short, long in runs.values() if repeats > 1 else ():
+        run(short)
+        run(long)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, (run, short, long) in runs.items():

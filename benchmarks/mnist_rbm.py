@@ -155,7 +155,7 @@ def large(
             rbm,
             rng=seed + 1,
             betas=betas,
-            num_runs=runs,
+            num_runs=protocol.batch if reverse else RUNS,
             data=train_x,
             reverse=reverse,
             initial=chains if reverse else None,

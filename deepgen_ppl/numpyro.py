@@ -17,23 +17,68 @@ from deepgen_ppl.evidence.compare import Comparison, compare
 from deepgen_ppl.evidence.estimates import Contrastive, LogNormalizer
 from deepgen_ppl.evidence.evidence import Evidence, EvidenceOptions, evidence
 from deepgen_ppl.evidence.exact import exact_log_normalizer
+from deepgen_ppl.kernels.base import Kernel
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs
 from deepgen_ppl.learning import objectives
 from deepgen_ppl.learning.contrastive import ContrastiveDivergence, StochasticML
 from deepgen_ppl.learning.fit import Fit, Validation, fit
 from deepgen_ppl.saving import loader, save
 from deepgen_ppl.undirected import dbm, energy, machine, rbm
-from deepgen_ppl.undirected.couplings import Dense
+from deepgen_ppl.undirected.couplings import Coupling, Dense
 from deepgen_ppl.undirected.energy import Block
 from deepgen_ppl.undirected.mean_field import MeanField
+from deepgen_ppl.undirected.unit import Unit
 from deepgen_ppl.undirected.units import Bernoulli, Categorical, Gaussian, Spin
+
+__all__ = [
+    "BlockGibbs",
+    "Bernoulli",
+    "Block",
+    "BoltzmannMachine",
+    "Categorical",
+    "Comparison",
+    "Contrastive",
+    "ContrastiveDivergence",
+    "Coupling",
+    "DBM",
+    "Dense",
+    "ELBO",
+    "Energy",
+    "Evidence",
+    "EvidenceOptions",
+    "Fit",
+    "Gaussian",
+    "GaussianBernoulliRBM",
+    "IWAE",
+    "Kernel",
+    "LogNormalizer",
+    "MeanField",
+    "Program",
+    "RBM",
+    "Spin",
+    "StochasticML",
+    "Unit",
+    "VAE",
+    "Validation",
+    "adam",
+    "ais",
+    "compare",
+    "engine",
+    "evidence",
+    "exact_log_normalizer",
+    "fit",
+    "load",
+    "save",
+    "sgd",
+    "to_arviz",
+    "to_elpd",
+]
 
 engine = ENGINE
 
 
-class Energy(energy.Energy, engine=None):
+class Energy(energy.Energy, engine=ENGINE):
     __doc__ = energy.Energy.__doc__
-    engine = ENGINE
 
 
 class BoltzmannMachine(machine.BoltzmannMachine, engine=ENGINE):
@@ -50,6 +95,10 @@ class GaussianBernoulliRBM(rbm.GaussianBernoulliRBM, engine=ENGINE):
 
 class DBM(dbm.DBM, engine=ENGINE):
     __doc__ = dbm.DBM.__doc__
+
+
+class Program(program.Program, ProgramBase, engine=ENGINE):
+    __doc__ = program.Program.__doc__
 
 
 class VAE(vae.VAE, ProgramBase, engine=ENGINE):

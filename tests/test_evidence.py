@@ -56,7 +56,7 @@ def check_reverse_of_three_colours(dg, run=sampled):
     m, truth = strong_triangle(dg)
 
     def check(seed, factor):
-        estimate = dg.ais(m, seed, betas=6, num_runs=4 * RUNS * factor, reverse=True)
+        estimate = dg.ais(m, seed, betas=6, num_runs=2 * RUNS * factor, reverse=True)
         gate_mean(np.exp(truth.log_z - estimate.log_weights), 1.0, 0.05)
 
     run(check, 42)
@@ -114,8 +114,8 @@ def test_temperatures_may_be_given_and_chunks_join(dg):
     """1,100 temperatures are three pieces; a finer path has a smaller spread of weights."""
     m = cases.machine(dg, "rbm", np.float32)
     fine = dg.ais(m, 0, betas=np.linspace(0, 1, 1100) ** 2, num_runs=200)
-    coarse = dg.ais(m, 0, betas=3, num_runs=200)
-    assert fine.log_weights.std() < 0.2 < coarse.log_weights.std()
+    coarse = dg.ais(m, 0, betas=BETAS, num_runs=RUNS)
+    assert fine.log_weights.std() < 0.3 * coarse.log_weights.std()
     assert fine.value == pytest.approx(oracle("rbm").log_z, abs=0.05)
     backward = dg.ais(m, 0, betas=np.linspace(0, 1, 1100) ** 2, num_runs=200, reverse=True)
     assert backward.value == pytest.approx(oracle("rbm").log_z, abs=0.05)
@@ -190,7 +190,7 @@ def test_equal_ends_give_weights_of_exactly_the_start(dg):
 
 @finite
 def test_riemann_sums_bound_log_z(dg, double, name):
-    """On the geometric path d log Z/d beta = E_beta[E_a - E_b] increases: left sum <= log Z_b - log Z_a <= right sum."""
+    """d log Z/d beta = E_beta[E_a - E_b] increases along the path: left sum <= log Z_b - log Z_a <= right sum."""
     path, other = ends(dg, name)
     truth = oracle(name)
     states = truth.states(list(CASES[name].blocks))
@@ -217,12 +217,12 @@ ENERGY = lambda m, state: m.energy(state)  # noqa: E731
 
 def test_sides_and_kinds(dg):
     m = cases.machine(dg, "rbm", np.float32)
-    options = {"betas": 5, "num_runs": 200}
+    options = {"betas": BETAS, "num_runs": RUNS}
     forward, backward = dg.ais(m, 0, **options), dg.ais(m, 0, reverse=True, **options)
     assert (forward.kind, forward.side, forward.flags) == ("bound", "lower", ())
     assert (backward.kind, backward.side, backward.flags) == ("bound", "upper", ())
     assert backward.particles is None
-    assert forward.method == "AIS forward, 5 temperatures, 200 runs"
+    assert forward.method == "AIS forward, 12 temperatures, 4000 runs"
     assert repr(forward).startswith("LogNormalizer(5.")
     initial = {n: forward.particles[n] for n in forward.particles}
     guessed = dg.ais(m, 0, reverse=True, initial=initial, **options)
@@ -234,12 +234,13 @@ def test_sides_and_kinds(dg):
 
 
 def test_certified_bounds(dg):
-    """Markov: forward value + log alpha lies below log Z with probability 1 - alpha, reverse value - log alpha above."""
+    """Markov, with probability 1 - alpha: forward value + log alpha <= log Z <= reverse value - log alpha."""
     m, log_z = cases.machine(dg, "rbm", np.float32), oracle("rbm").log_z
-    forward, backward = (dg.ais(m, 1, betas=5, num_runs=400, reverse=r) for r in (False, True))
+    forward, backward = (dg.ais(m, 1, betas=BETAS, num_runs=RUNS, reverse=r) for r in (False, True))
     assert forward.certified() == pytest.approx(forward.value + np.log(0.025))
     assert backward.certified(0.1) == pytest.approx(backward.value - np.log(0.1))
     assert forward.certified() < log_z < backward.certified()
+    assert backward.certified() - forward.certified() < 8.0
     exact = dg.exact_log_normalizer(m)
     assert exact.certified() == exact.value
     for alpha in (0.0, 1.0, 2.0, -1.0):
@@ -279,8 +280,9 @@ def test_degenerate_weights_are_flagged(dg):
 def test_base_rates_of_data_make_a_better_start(dg):
     """The start takes the data's base rates; the value stays unbiased and the weights spread less."""
     bias = np.full(4, 3.0, np.float32)
-    a = to_engine(dg, {"w": 0.3 * CASES["rbm"].params["v-h.weight"], "b": bias, "c": np.zeros(3)}, np.float32)
-    m = dg.RBM(a["w"], 0 * a["b"], a["c"]).with_params({"v.bias": a["b"]})
+    w = 0.5 * np.random.default_rng(0).standard_normal((4, 6))
+    a = to_engine(dg, {"w": w, "b": bias, "c": np.zeros(6)}, np.float32)
+    m = dg.RBM(a["w"], a["b"], a["c"])
     x = np.array([[1, 1, 1, 1]] * 19 + [[0, 0, 0, 0]], np.float32)
     start = independent_machine(m, {"v": np.full(4, 0.5)})
     exact = dg.exact_log_normalizer(m).value
@@ -308,9 +310,10 @@ def test_too_many_states_are_refused_with_the_number(dg):
         dg.exact_log_normalizer(cases.machine(dg, "gaussian_gaussian", np.float32))
 
 
-@pytest.mark.parametrize(
-    "betas", [[0.1, 1.0], [0.0, 0.9], [0.0, 0.6, 0.5, 1.0], [0.0], [[0.0, 1.0]], [0.0, np.nan, 1.0]]
-)
+WRONG_BETAS = [[0.1, 1.0], [0.0, 0.9], [0.0, 0.6, 0.5, 1.0], [0.0], [[0.0, 1.0]], [0.0, np.nan, 1.0]]
+
+
+@pytest.mark.parametrize("betas", WRONG_BETAS)
 def test_temperatures_go_from_zero_to_one(dg, betas):
     with pytest.raises(ValueError, match="expected inverse temperatures that increase from 0 to 1"):
         dg.ais(cases.machine(dg, "rbm", np.float32), 0, betas=np.array(betas))

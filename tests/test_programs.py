@@ -335,11 +335,6 @@ def test_covariates_matter_where_they_should(dg):
 
 def test_params_have_the_names_that_the_host_sees(dg, param_store):
     program = vae(dg, "gaussian_learned", name="mine")
-    trace = dg.engine.host.handlers.trace(
-        lambda: (program.model(size=2), program.guide(array(dg, data("gaussian")[0])))
-    )
-    with dg.engine.host.handlers.block(hide=["z", "x"]):
-        pass
     names = set()
     for half, args in ((program.model, ()), (program.guide, (array(dg, data("gaussian")[0]),))):
         kwargs = {} if args else {"size": 2}
@@ -368,11 +363,8 @@ def test_with_params_makes_a_new_program(dg):
 def test_with_params_shares_nothing_that_training_would_move(dg_pyro):
     """Both programs own their tensors: training one in place leaves the other."""
     program = vae(dg_pyro, "gaussian_learned")
-    for new in (
-        program.with_params({}),
-        program.with_params(program.params),
-        program.from_canonical(program.canonical()),
-    ):
+    copies = [program.with_params({}), program.with_params(program.params), program.from_canonical(program.canonical())]
+    for new in copies:
         assert not {v.data_ptr() for v in new.params.values()} & {v.data_ptr() for v in program.params.values()}
 
 
@@ -406,9 +398,7 @@ def test_a_program_is_a_tree_on_jax(dg_numpyro):
 
     program, x = vae(dg_numpyro, "gaussian_learned"), array(dg_numpyro, data("gaussian")[0])
     mean = jax.jit(lambda p, x: p.encode(x).mean)(program, x)
-    np.testing.assert_allclose(
-        np.asarray(mean), encoded("gaussian_learned")[0] * 0 + np.asarray(program.encode(x).mean)
-    )
+    np.testing.assert_allclose(np.asarray(mean), encoded("gaussian_learned")[0], rtol=1e-4, atol=1e-5)
     assert len(jax.tree.leaves(program)) == len(program.params)
 
 
@@ -472,14 +462,8 @@ def test_two_programs_train_through_the_hosts_svi(dg, param_store):
         trained, losses = svi_run(dg, program, x, 60, objective)
         assert losses[-10:].mean() < 0.9 * losses[0]
         assert min(moved(dg, trained, before).values()) > 0.01
-        recon = numpy(dg, trained.reconstruct(blobs()))
-        assert ((recon > 0.5) == blobs()).mean() > (
-            (numpy(dg, program_start(dg).reconstruct(blobs())) > 0.5) == blobs()
-        ).mean()
-
-
-def program_start(dg):
-    return vae(dg, "bernoulli")
+        right = [np.mean((numpy(dg, p.reconstruct(blobs())) > 0.5) == blobs()) for p in (trained, vae(dg, "bernoulli"))]
+        assert right[0] > right[1]
 
 
 def test_names_that_collide_in_the_param_store_raise(dg_pyro, param_store):
@@ -488,8 +472,8 @@ def test_names_that_collide_in_the_param_store_raise(dg_pyro, param_store):
     svi_run(dg_pyro, vae(dg_pyro, "bernoulli"), x, 1)
     with pytest.raises(
         RuntimeError,
-        match=r"expected Pyro's parameter store to hold this model's own '(en|de)coder.*another tensor.*would not train.*"
-        r"init\(\.\.\., name=\.\.\.\).*clear_param_store.*fit",
+        match=r"expected Pyro's parameter store to hold this model's own '(en|de)coder.*another tensor.*"
+        r"would not train.*init\(\.\.\., name=\.\.\.\).*clear_param_store.*fit",
     ):
         svi_run(dg_pyro, vae(dg_pyro, "bernoulli"), x, 1)
     dg_pyro.fit(vae(dg_pyro, "bernoulli"), blobs(), epochs=1, progress=False)
@@ -533,15 +517,12 @@ def test_svi_and_fit_see_the_same_loss(dg, param_store):
         from pyro.infer import SVI
 
         SVI(twin.model, twin.guide, pyro.optim.SGD({"lr": rate / 60}), objective).step(array(dg, x))
-    for k, v in by_fit.params.items():
-        step = numpy(dg, v) - numpy(dg, program.params[k])
+    for k, before in values(dg, program).items():
+        by_fit_moved, by_svi_moved = (numpy(dg, p.params[k]) - before for p in (by_fit, twin))
+        assert np.abs(by_fit_moved).max() > 1e-6
         np.testing.assert_allclose(
-            numpy(dg, twin.params[k]) - numpy(dg, program.params[k]),
-            step,
-            atol=2e-7 + 1e-3 * np.abs(step).max(),
-            err_msg=k,
+            by_svi_moved, by_fit_moved, atol=2e-7 + 1e-3 * np.abs(by_fit_moved).max(), rtol=0, err_msg=k
         )
-    assert max(np.abs(numpy(dg, v) - numpy(dg, program.params[k])).max() for k, v in by_fit.params.items()) > 1e-5
 
 
 # -- networks of the user's own ----------------------------------------------------------------------------------------

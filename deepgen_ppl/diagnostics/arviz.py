@@ -84,9 +84,9 @@ def to_arviz(source: Any, *, model: Any = None, states: bool = False) -> Any:
 def _run(model: Any, position: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray], *, states: bool) -> Any:
     """Groups of a run; blocks have the shape (chain, draw, n)."""
     asarray, to_numpy = model.engine.arrays.asarray, model.engine.arrays.to_numpy
-    energy_of = model.engine.control.compile(lambda m, state: m.energy(state))
+    energy_of, like = model.engine.control.compile(model.energy), getattr(model, "like", None)
     rows = [
-        to_numpy(energy_of(model, {k: asarray(v[c], like=model.like) for k, v in position.items()}))
+        to_numpy(energy_of({k: asarray(v[c], like=like) for k, v in position.items()}))
         for c in range(len(next(iter(position.values()))))
     ]
     energy = np.stack(rows).astype(float)

@@ -19,7 +19,7 @@ __all__ = ["Program"]
 
 
 class Program(ABC):
-    """A model-guide pair; subclass it and give it an engine in a face.
+    """A model-guide pair; subclass it from a face (`dg.Program`), which gives it an engine.
 
     A family implements `model` and `guide` and names its attributes: `networks` are networks, `options` hashable
     values, and `arrays` a flat dict of other trained arrays. To be saved, it has `config` and `from_config` too.
@@ -37,9 +37,10 @@ class Program(ABC):
         super().__init_subclass__(**kwargs)
         if engine is not None:
             cls.engine = engine
+        if hasattr(cls, "engine"):
             cls.dynamic_fields = (*cls.networks, "arrays")
             cls.static_fields = (*cls.options, "name")
-            engine.register(cls)
+            cls.engine.register(cls)
 
     @abstractmethod
     def model(self, *args: Any, **kwargs: Any) -> Any:
@@ -123,7 +124,7 @@ class Program(ABC):
     def canonical(self) -> dict[str, Any]:
         """All trained arrays as NumPy arrays, with names and layouts common to both engines."""
         nets = {f"{n}.{k}": v for n in self.networks for k, v in self.engine.nn.canonical(getattr(self, n)).items()}
-        return nets | {k: self.engine.arrays.to_numpy(v) for k, v in self.arrays.items()}
+        return nets | {k: self.engine.arrays.to_numpy(v).copy() for k, v in self.arrays.items()}
 
     def from_canonical(self, arrays: Mapping[str, Any]) -> Any:
         """The same program with these arrays: the inverse of `canonical`, on either engine."""

@@ -165,21 +165,31 @@ class VAE(Program):
         return trained | {k: self.engine.arrays.asarray(v, like=self.like) for k, v in fixed.items()}
 
     def _with(self, x: Array, covariates: Array | None) -> Array:
-        if (covariates is None) != (self.num_covariates == 0):
-            got = "none" if covariates is None else f"shape {tuple(covariates.shape)}"
-            raise ValueError(f"expected covariates of width {self.num_covariates}, got {got}")
+        width = 0 if covariates is None else covariates.shape[-1]
+        if width != self.num_covariates:
+            raise ValueError(f"expected covariates of width {self.num_covariates}, got {_shape(covariates)}")
         if covariates is None:
             return x
+        if covariates.shape[0] != x.shape[-2]:
+            raise ValueError(f"expected covariates of {x.shape[-2]} rows, got {_shape(covariates)}")
         c = self.engine.arrays.cast(covariates, x)
         c = self.engine.xp.broadcast_to(c, (*x.shape[:-1], c.shape[-1]))
         return self.engine.xp.concat([x, c], axis=-1)
 
     def _decode(self, net: Any, z: Array, covariates: Array | None, arrays: Params) -> Distribution:
-        return self.likelihood.likelihood(self.engine, net(self._with(z, covariates)), arrays)
+        out = net(self._with(z, covariates))
+        self._check_width("decoder", out, self.likelihood.width)
+        return self.likelihood.likelihood(self.engine, out, arrays)
+
+    @staticmethod
+    def _check_width(name: str, out: Array, width: int) -> None:
+        if out.shape[-1] != width:
+            raise ValueError(f"expected a {name} with outputs of width {width}, got {_shape(out)}")
 
     def _encode(self, net: Any, x: Array, covariates: Array | None) -> Distribution:
         s = self.likelihood.statistic(self.engine, x, self.like)
         out = net(self._with(s, covariates))
+        self._check_width("encoder", out, 2 * self.latent)
         loc, log_scale = out[..., : self.latent], out[..., self.latent :]
         return self.engine.host.dist.Normal(loc, self.engine.xp.exp(log_scale)).to_event(1)
 

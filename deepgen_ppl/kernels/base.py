@@ -18,7 +18,11 @@ __all__ = ["Kernel"]
 
 @dataclass(frozen=True)
 class Kernel(ABC):
-    """A Markov transition that leaves the law of an energy invariant."""
+    """A Markov transition that leaves the law of an energy invariant.
+
+    State is a `NamedTuple` with a field `position` (block name -> array of shape (C, block size)); Info a `NamedTuple`
+    with a field `acceptance_rate`, a number or an array of shape (C,).
+    """
 
     @abstractmethod
     def init(self, rng: Rng, target: Energy, num_chains: int) -> Any:

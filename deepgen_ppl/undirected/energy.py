@@ -37,18 +37,22 @@ class Block:
 
 
 class Energy(ABC):
-    """An unnormalised law over named blocks; subclass it and give it an engine in a face.
+    """An unnormalised law over named blocks; subclass it from a face (`dg.Energy`), which gives it an engine.
 
-    A family implements three members: `blocks`, `energy` and `conditional`.
+    A family implements three members: `blocks`, `energy` and `conditional`. To be an argument of compiled functions on
+    JAX it names its attributes too: arrays (or trees of them) in `dynamic_fields`, hashable ones in `static_fields`.
     """
 
     engine: ClassVar[Engine]
+    dynamic_fields: ClassVar[tuple[str, ...]] = ()
+    static_fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, engine: Engine | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if engine is not None:
             cls.engine = engine
-            engine.register(cls)
+        if hasattr(cls, "engine") and cls.dynamic_fields:
+            cls.engine.register(cls)
 
     @property
     @abstractmethod

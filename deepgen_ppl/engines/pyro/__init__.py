@@ -36,8 +36,10 @@ class ProgramBase(torch.nn.Module):
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Trained arrays become parameters of the module."""
-        super().__setattr__(name, torch.nn.ParameterDict(value) if name == "arrays" else value)
+        """Trained arrays become parameters of the module, of its own."""
+        if name == "arrays":
+            value = torch.nn.ParameterDict({k: v.detach().clone() for k, v in value.items()})
+        super().__setattr__(name, value)
 
 
 ENGINE = Engine(

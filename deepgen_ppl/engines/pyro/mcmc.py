@@ -40,7 +40,8 @@ class HostKernel(MCMCKernel):
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Reset for a new run; the randomness is seeded from torch's global generator as the host's own is."""
         del warmup_steps, args, kwargs
-        self._rng = torch.Generator(device=self.target.like.device).manual_seed(int(torch.randint(2**62, ())))
+        device = self.target.like.device if isinstance(self.target, BoltzmannMachine) else "cpu"
+        self._rng = torch.Generator(device=device).manual_seed(int(torch.randint(2**62, ())))
         with torch.no_grad():
             self._state = self.kernel.init(self._rng, self.target, self.num_chains)
         if self._initial_params is not None:
@@ -62,7 +63,7 @@ class HostKernel(MCMCKernel):
         with torch.no_grad():
             state = self._state._replace(position=dict(params))
             self._state, info = self.kernel.step(self._rng, self.target, state)
-        self._acceptance.append(float(info.acceptance_rate))
+        self._acceptance.append(float(torch.as_tensor(info.acceptance_rate).mean()))
         return self._state.position
 
     @staticmethod

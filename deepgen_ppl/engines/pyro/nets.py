@@ -85,7 +85,7 @@ def _linear_weights(net: nn.Module) -> set[str]:
 def canonical(net: nn.Module) -> dict[str, np.ndarray]:
     """Arrays under common names and layouts: weights of affine maps are (in, out)."""
     linear = _linear_weights(net)
-    arrays = {k: p.detach().cpu().numpy() for k, p in net.named_parameters()}
+    arrays = {k: p.detach().cpu().numpy().copy() for k, p in net.named_parameters()}
     return {k: np.ascontiguousarray(a.T) if k in linear else a for k, a in arrays.items()}
 
 
