@@ -12,7 +12,8 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from deepgen_ppl.evidence.exact import log_normalizer_by_enumeration
-from deepgen_ppl.undirected.mean_field import MeanField, mean_field_bound
+from deepgen_ppl.undirected import mean_field
+from deepgen_ppl.undirected.mean_field import MeanField
 from deepgen_ppl.undirected.path import Path, independent_machine
 
 every = pytest.mark.parametrize("name", CASES)
@@ -261,7 +262,7 @@ def test_dbm_without_upper_coupling_is_an_rbm(dg, double):
     upper = np.logaddexp(0, case.params["h2.bias"]).sum()
     assert dg.exact_log_normalizer(dbm).value == pytest.approx(dg.exact_log_normalizer(rbm).value + upper, abs=1e-10)
     x = cases.arrays(dg, v, dbm.like)["v"]
-    bound = to_numpy(dg, mean_field_bound(dbm, x, MeanField(2).solve(dbm, x)))
+    bound = to_numpy(dg, mean_field.mean_field_bound(dbm, x, MeanField(2).solve(dbm, x)))
     np.testing.assert_allclose(bound, -free_energies(dg, rbm, v) + upper, **TOL)
 
 
@@ -390,7 +391,7 @@ def check_mean_field(dg, name):
     m, truth = cases.machine(dg, name), oracle(name)
     v = truth.states(["v"])["v"][1:4]
     eta = random_eta(dg, m, len(v))
-    bound = to_numpy(dg, compiled(dg, mean_field_bound)(m, cases.arrays(dg, {"v": v}, m.like)["v"], eta))
+    bound = to_numpy(dg, compiled(dg, mean_field.mean_field_bound)(m, cases.arrays(dg, {"v": v}, m.like)["v"], eta))
     for r, row in enumerate(v):
         q = {n: unit_law(dg, m, (name, n), e[r]) for n, e in eta.items()}
         assert -truth.free_energy({"v": row}) - bound[r] == pytest.approx(truth.mean_field_kl(q, {"v": row}), abs=1e-10)
@@ -411,7 +412,7 @@ def strongly_joined(dg):
 def check_mean_field_ascends(dg):
     m = strongly_joined(dg)
     x = cases.arrays(dg, {"v": np.array([[0.0, 1.0], [1.0, 1.0]])}, m.like)["v"]
-    path = [to_numpy(dg, mean_field_bound(m, x, MeanField(k).solve(m, x))) for k in range(1, 7)]
+    path = [to_numpy(dg, mean_field.mean_field_bound(m, x, MeanField(k).solve(m, x))) for k in range(1, 7)]
     steps = np.diff(path, axis=0)
     assert (steps >= -1e-12).all()
     assert np.abs(steps[-1]).max() < 1e-3
@@ -433,7 +434,7 @@ def test_mean_field_ends_at_a_fixed_point_whose_gradient_is_that_of_the_energy(d
 
     def bound(params, m, x):
         m = m.with_params(params)
-        return mean_field_bound(m, x, MeanField(200).solve(m, x))
+        return mean_field.mean_field_bound(m, x, MeanField(200).solve(m, x))
 
     got = gradient(dg, bound, m.params, m, x)
     full, _ = truth.posterior({"v": v})

@@ -141,7 +141,7 @@ class Unit(ABC):
             bad = int((~np.isfinite(x)).sum())
             raise ValueError(f"expected finite values in {name}, got {bad} NaN or infinite of {x.size}")
         if problem := self.problem(x):
-            raise ValueError(f"expected {problem} in {name}")
+            raise ValueError(f"{name}: expected {problem}")
 
 
 def shown(x: np.ndarray) -> str:
