@@ -183,9 +183,9 @@ def main(
     """Measure and write the file of results."""
     results = common.Results("speed_gibbs", engine, seed, out)
     w, b, c = weights(*((12, 8) if smoke else (784, 500)), seed)
-    repeats, few = (2, 1) if smoke else (15, 7)
+    repeats, few = (2, 1) if smoke else (11, 5)
     for chains in (10,) if smoke else (100, 1000):
-        sweeps = 10 if smoke else 40_000 // chains
+        sweeps = 10 if smoke else 20_000 // chains
         unit = f"a sweep of {chains} chains"
         if engine in ("numpyro", "both"):
             contestants = jax_contestants(w, b, c, chains, sweeps)
@@ -196,8 +196,8 @@ def main(
             rbm = with_weights(dgn, w, b, c, centred=True)
             runs = {
                 "products": repeated(*contestants["products"]),
-                "mcmc_thinned_by_50": (numpyro_mcmc(rbm, chains, 50), 50, 50 + max(2 * sweeps // 50 * 50, 50)),
-                "mcmc_storing_all": (numpyro_mcmc(rbm, chains, 1), 10, 10 + sweeps),
+                "mcmc_thinned_by_50": (numpyro_mcmc(rbm, chains, 50), 50, 50 + max(2 * sweeps // 50, 1) * 50),
+                "mcmc_storing_all": (numpyro_mcmc(rbm, chains, 1), 10, 10 + 2 * sweeps),
             }
             targets = {"mcmc_thinned_by_50": 1.8, "mcmc_storing_all": 2.3}
             common.report(results, common.marginal(runs, few), f"numpyro_mcmc.{chains}", "products", targets, unit)

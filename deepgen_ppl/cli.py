@@ -64,33 +64,42 @@ def compare(
     Writes table.csv, NAME.safetensors, comparison.nc (ArviZ) and samples.png, curves.png, bounds.png.
     """
     try:
-        names = _names(models)
-        dg, loaded = face(engine), datasets.load(data)
-        parts, note = prepare(loaded)
-    except (ValueError, ImportError, OSError, RuntimeError) as error:
-        console.print(f"[red]deepgen-ppl:[/red] {error}", highlight=False)
+        _compare(data, models, engine, epochs, out, seed, max_test, resume=resume)
+    except (TypeError, ValueError, ImportError, OSError, RuntimeError) as error:
+        typer.echo(f"deepgen-ppl: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _compare(
+    data: str, models: str, engine: str, epochs: int, out: Path, seed: int, max_test: int, *, resume: bool
+) -> None:
+    names = _names(models)
+    dg, loaded = face(engine), datasets.load(data)
+    parts, note = prepare(loaded, max_test)
     out.mkdir(parents=True, exist_ok=True)
-    test = parts["test"][:max_test]
-    console.print(f"{loaded.name}: {len(parts['train'])} training, {len(test)} test data; {note}", highlight=False)
+    test = parts["test"]
+    _say(f"{loaded.name}: {len(parts['train'])} training, {len(test)} test data (fixed at random); {note}")
     fits = {name: _train(dg, name, parts, epochs, seed, out, resume=resume) for name in names}
     trained = {name: fit.model for name, fit in fits.items()}
     began = time.perf_counter()
     comparison = dg.compare(trained, test, rng=seed, options=_options(loaded.shape))
     _print(comparison)
     _check_sandwich(dg, trained, test, seed)
-    console.print(f"evaluation took {time.perf_counter() - began:.0f} s")
+    _say(f"evaluation took {time.perf_counter() - began:.0f} s")
     _write(dg, fits, comparison, parts, loaded.shape, out, seed)
 
 
 def _names(models: str) -> list[str]:
     names = [name.strip() for name in models.split(",") if name.strip()]
-    if not names or (unknown := [name for name in names if name not in RECIPES]):
-        raise ValueError(
-            f"expected models among {', '.join(RECIPES)}, got {models!r}"
-            if not names
-            else f"expected models among {', '.join(RECIPES)}, got {', '.join(unknown)}"
-        )
+    unknown = [name for name in names if name not in RECIPES]
+    if unknown or not names:
+        raise ValueError(f"expected models among {', '.join(RECIPES)}, got {', '.join(unknown) or repr(models)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected each model once, got {models}")
     return names
 
 
@@ -102,7 +111,7 @@ def _options(shape: tuple[int, ...]) -> EvidenceOptions:
 def _train(
     dg: ModuleType, name: str, parts: dict[str, np.ndarray], epochs: int, seed: int, out: Path, *, resume: bool
 ) -> Any:
-    train, valid = parts["train"], parts["valid"][:250]
+    train, valid = parts["train"], parts["valid"]
     small = train.shape[1] < 200
     model, objective, optimizer = RECIPES[name].build(dg, train, seed, small)
     quick = EvidenceOptions(num_particles=50, betas=200, num_runs=50, exact_bits=16)
@@ -124,7 +133,7 @@ def _train(
         progress=sys.stderr.isatty(),
     )
     seconds = time.perf_counter() - began
-    console.print(f"  {name}: {fit.model!r}, {epochs} epochs in {seconds:.0f} s", highlight=False)
+    _say(f"  {name}: {fit.model!r}, {epochs} epochs in {seconds:.0f} s")
     return fit
 
 
@@ -138,11 +147,10 @@ def _print(comparison: Comparison) -> None:
     console.print(table)
     for name, e in comparison.evidence.items():
         if e.flags:
-            console.print(f"{name}: {', '.join(e.flags)}", highlight=False)
-    console.print(
+            _say(f"{name}: {', '.join(e.flags)}")
+    _say(
         "kind: exact, bound (a side in expectation), estimate (no side). "
-        "A model is better than another where its lower side lies above the other's upper side.",
-        highlight=False,
+        "A model is better than another where its lower side lies above the other's upper side."
     )
 
 
@@ -154,11 +162,10 @@ def _check_sandwich(dg: ModuleType, models: dict[str, Any], test: np.ndarray, se
         exact = dg.evidence(model, test, rng=seed).lower.value
         options = EvidenceOptions(betas=2000, num_runs=200, log_z="ais")
         low, high = dg.evidence(model, test, rng=seed + 1, options=options).interval()
-        inside = "contains" if low <= exact <= high else "[red]misses[/red]"
-        console.print(
+        inside = "contains" if low <= exact <= high else "MISSES"
+        _say(
             f"check: AIS both ways puts {name} in [{low:.3f}, {high:.3f}], {high - low:.3f} nats wide; "
-            f"this {inside} the exact {exact:.3f}",
-            highlight=False,
+            f"this {inside} the exact {exact:.3f}"
         )
 
 
@@ -188,11 +195,7 @@ def _write(
     for name, fit in fits.items():
         dg.save(fit.model, out / f"{name}.safetensors")
     to_arviz(comparison).to_netcdf(str(out / "comparison.nc"))
-    curves = {}
-    for name, fit in fits.items():
-        values, epochs = fit.history["validation"], fit.history["epoch"]
-        every = max(1, len(epochs) // max(1, len(values)))
-        curves[name] = (epochs[every - 1 :: every][: len(values)], values)
+    curves = {name: (fit.history["validation_epoch"], fit.history["validation"]) for name, fit in fits.items()}
     figures = {
         "bounds": plot_bounds(comparison),
         "curves": plot_curves(curves, label="validation log p(x), best guess (nats)"),
@@ -202,7 +205,7 @@ def _write(
         figures["samples"] = plot_images(images, (shape[0], shape[1]))
     for name, figure in figures.items():
         figure.savefig(out / f"{name}.png", dpi=130)
-    console.print(f"written: {', '.join(sorted(p.name for p in out.iterdir()))}", highlight=False)
+    _say(f"written to {out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
 
 def main() -> None:

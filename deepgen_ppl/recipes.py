@@ -43,9 +43,15 @@ def face(engine: str) -> ModuleType:
         raise ImportError(f"expected the {engine} engine: pip install 'deepgen-ppl[{engine}]' ({error})") from error
 
 
-def prepare(data: Dataset) -> tuple[dict[str, np.ndarray], str]:
-    """Binary train, valid and test arrays, and a line that says how they were made."""
+def prepare(data: Dataset, max_test: int, max_valid: int = 250) -> tuple[dict[str, np.ndarray], str]:
+    """Binary train, valid and test arrays, and a line that says how they were made.
+
+    Test and validation data are cut after a fixed permutation: published files may be sorted by class.
+    """
     parts = {"train": data.train, "valid": data.valid, "test": data.test}
+    for name, most in (("valid", max_valid), ("test", max_test)):
+        rows = np.random.default_rng(0).permutation(len(parts[name]))[:most]
+        parts[name] = parts[name][np.sort(rows)] if len(rows) < len(parts[name]) else parts[name]
     if all(np.isin(x, (0, 1)).all() for x in parts.values()):
         return parts, data.note
     return {k: binarize(x) for k, x in parts.items()}, f"{data.note}; binarised: 1 where the pixel is >= 0.5"

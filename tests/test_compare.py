@@ -62,7 +62,7 @@ def ppca(dg, *, guide="exact", latent=2, width=5, sigma=0.7, seed=0):
     encoder, scale = w / precision, np.log(sigma**2 / precision) / 2
     bias = np.concatenate([-m @ encoder, scale])
     if guide == "wide":
-        bias[latent:] += 0.3
+        bias[latent:] += 0.8
     if guide == "bad":
         bias[:latent] += 3.0
         bias[latent:] -= 2.5
@@ -89,6 +89,11 @@ def small_vae(dg, width=4):
     return dg.VAE.init(0, dg.Bernoulli(width), latent=2, hidden=(5,))
 
 
+def few(dg, **options):
+    """Options of every small table, so that JAX compiles once."""
+    return dg.EvidenceOptions(num_particles=20, **options)
+
+
 def made(lower, upper, mc_se=0.0):
     """Evidence with these sides."""
     sides = [
@@ -100,7 +105,7 @@ def made(lower, upper, mc_se=0.0):
 # --- exact rows
 
 
-@pytest.mark.parametrize("name", ["rbm_centred", "rbm_spin", "rbm_categorical_visible", "dbm2", "triangle"])
+@pytest.mark.parametrize("name", ["rbm_centred", "dbm2", "triangle"])
 def test_exact_rows_equal_enumeration(dg, name):
     x = visible(name)
     truth = pointwise(name, x)
@@ -281,6 +286,7 @@ def test_large_machine_has_no_lower_side(dg):
     assert math.isnan(e.interval()[0])
 
 
+@pytest.mark.slow
 def test_joined_layers_that_are_enumerable_are_exact(dg):
     """A DBM whose log Z is bounded still has an exact log f where one half of the hidden layers is small."""
     dbm = dg.DBM.init(0, 24, (22, 3), scale=0.2)
@@ -331,36 +337,36 @@ def test_mean_field_side_lies_below_enumeration(dg):
 # --- directed models
 
 
+def ppca_options(dg):
+    return dg.EvidenceOptions(num_particles=25)
+
+
 def test_exact_posterior_guide_gives_log_p_without_noise(dg):
     vae, mean, covariance = ppca(dg)
-    x, exact = ppca_data(mean, covariance, 30)
-    e = dg.evidence(vae, x, rng=0, options=dg.EvidenceOptions(num_particles=20))
+    x, exact = ppca_data(mean, covariance, 100)
+    e = dg.evidence(vae, x, rng=0, options=ppca_options(dg))
     np.testing.assert_allclose(e.pointwise, exact, atol=1e-4)
     assert e.lower.value == pytest.approx(exact.mean(), abs=1e-4)
     assert e.lower.mc_se < 1e-4
+    assert e.flags == ()
 
 
 def test_lower_side_of_a_directed_model(dg):
-    """With another guide, log mean w lies below in expectation, w itself has the mean p(x), and errors are honest."""
+    """With another guide, w has the mean p(x), log mean w lies below, and the error is honest."""
     vae, mean, covariance = ppca(dg, guide="wide")
-    x, exact = ppca_data(mean, covariance, 20)
-    few = dg.evidence(vae, np.repeat(x, 20, 0), rng=0, options=dg.EvidenceOptions(num_particles=2))
-    assert few.lower.value < exact.mean() - 3 * few.lower.mc_se < exact.mean()
-    many = dg.evidence(vae, x, rng=1, options=dg.EvidenceOptions(num_particles=2000))
-    assert many.lower.value == pytest.approx(exact.mean(), abs=5 * many.lower.mc_se + 1e-4)
-    assert 1e-5 < many.lower.mc_se < 0.02
+    x, exact = ppca_data(mean, covariance, 1)
 
     def check(seed, factor):
-        rows = np.repeat(x[:1], 400 * factor, 0)
-        e = dg.evidence(vae, rows, rng=seed, options=dg.EvidenceOptions(num_particles=25))
+        e = dg.evidence(vae, np.repeat(x, 2000 * factor, 0), rng=seed, options=ppca_options(dg))
         gate_mean(np.exp(e.pointwise - exact[0]), 1.0, 0.02)
+        assert e.lower.mc_se == pytest.approx(e.pointwise.std(ddof=1) / math.sqrt(2000 * factor), rel=0.15)
+        assert e.lower.value < exact[0] - 3 * e.lower.mc_se
 
     sampled(check, 7)
 
 
 def test_program_has_no_upper_side(dg):
-    x = np.random.default_rng(0).integers(0, 2, (7, 4))
-    e = dg.evidence(small_vae(dg), x, rng=0, options=dg.EvidenceOptions(num_particles=10))
+    e = dg.evidence(small_vae(dg), visible("rbm"), rng=0, options=few(dg))
     assert (e.lower.kind, e.upper.kind) == ("bound", "none")
     assert math.isnan(e.upper.value)
     assert math.isnan(e.interval()[1])
@@ -369,43 +375,38 @@ def test_program_has_no_upper_side(dg):
 
 
 def test_bad_guide_is_flagged(dg):
-    good, mean, covariance = ppca(dg)
-    x, _ = ppca_data(mean, covariance, 30)
-    options = dg.EvidenceOptions(num_particles=50)
-    assert dg.evidence(good, x, rng=0, options=options).flags == ()
-    (flag,) = dg.evidence(ppca(dg, guide="bad")[0], x, rng=0, options=options).flags
+    vae, mean, covariance = ppca(dg, guide="bad")
+    x, _ = ppca_data(mean, covariance, 100)
+    (flag,) = dg.evidence(vae, x, rng=0, options=ppca_options(dg)).flags
     assert flag.startswith("low_ess_")
     assert int(flag[len("low_ess_") : -1]) > 50
 
 
-def direct_log_weights(vae, x, z):
-    """log p(x, z) - log q(z | x) of a perceptron VAE with Bernoulli pixels, from its arrays; z is (K, N, D)."""
+def layer_pair(vae, name, y):
+    """A perceptron with one hidden layer, from the arrays of a VAE."""
     a = {k: v.astype(float) for k, v in vae.canonical().items()}
-
-    def net(name, y):
-        y = np.tanh(y @ a[f"{name}.layers.0.weight"] + a[f"{name}.layers.0.bias"])
-        return y @ a[f"{name}.layers.1.weight"] + a[f"{name}.layers.1.bias"]
-
-    loc, log_scale = np.split(net("encoder", x), 2, -1)
-    logits = net("decoder", z)
-    log_p = (x * logits - np.logaddexp(0, logits)).sum(-1) + stats.norm.logpdf(z).sum(-1)
-    return log_p - stats.norm.logpdf(z, loc, np.exp(log_scale)).sum(-1)
+    y = np.tanh(y @ a[f"{name}.layers.0.weight"] + a[f"{name}.layers.0.bias"])
+    return y @ a[f"{name}.layers.1.weight"] + a[f"{name}.layers.1.bias"]
 
 
 def test_importance_weighting_over_odd_sizes(dg, monkeypatch):
     """N no multiple of the batch, K no multiple of a piece: against quadrature over z, row by row."""
     from deepgen_ppl.evidence import importance
 
-    monkeypatch.setattr(importance, "ROWS", 70_000)
+    monkeypatch.setattr(importance, "ROWS", 70_000)  # pieces of 700 particles: 1,001 become 1,400
     vae = dg.VAE.init(1, dg.Bernoulli(4), latent=1, hidden=(5,))
+    bias = np.array([0.0, 0.2], np.float32)  # about the prior: light tails
+    own = vae.canonical()
+    vae = vae.from_canonical(
+        own | {"encoder.layers.1.weight": 0.2 * own["encoder.layers.1.weight"], "encoder.layers.1.bias": bias}
+    )
     x = np.random.default_rng(0).integers(0, 2, (107, 4)).astype(np.float32)
-    grid = np.linspace(-9, 9, 2001)
-    z = grid[:, None, None]
-    loc_scale = direct_log_weights(vae, x, z)  # log p(x, z) - log q(z | x)
-    log_q = stats.norm.logpdf(z[..., 0], *_encoder(vae, x))
-    exact = logsumexp(loc_scale + log_q, 0) + math.log(grid[1] - grid[0])
-    rng = vae.engine.random.rng(0, vae.like)
-    values, variances, ess = importance_log_likelihood(vae, vae.engine.arrays.asarray(x, like=vae.like), rng, 1001)
+    grid = np.linspace(-9, 9, 1001)
+    logits = layer_pair(vae, "decoder", grid[:, None])[:, None]
+    log_p = (x * logits - np.logaddexp(0, logits)).sum(-1) + stats.norm.logpdf(grid)[:, None]
+    exact = logsumexp(log_p, 0) + math.log(grid[1] - grid[0])
+    rng, data = vae.engine.random.rng(0, vae.like), vae.engine.arrays.asarray(x, like=vae.like)
+    values, variances, ess = importance_log_likelihood(vae, data, rng, 1001)
     for out in (values, variances, ess):
         assert out.shape == (107,)
         assert out.dtype == np.float64
@@ -413,22 +414,11 @@ def test_importance_weighting_over_odd_sizes(dg, monkeypatch):
     error = (values - exact) / np.sqrt(variances)
     assert np.abs(error).max() < 5.5
     assert 0.75 < np.sqrt(np.mean(error**2)) < 1.3
-    assert (ess > 10).all()
-    assert (ess <= 1450).all()
-
-
-def _encoder(vae, x):
-    a = {k: v.astype(float) for k, v in vae.canonical().items()}
-    out = np.tanh(x @ a["encoder.layers.0.weight"] + a["encoder.layers.0.bias"])
-    loc, log_scale = np.split(out @ a["encoder.layers.1.weight"] + a["encoder.layers.1.bias"], 2, -1)
-    return loc[:, 0], np.exp(log_scale[:, 0])
-
-
-def test_method_names_the_particles_used(dg):
-    """With 100 rows a piece has 250 particles: 300 become 500, and the row says so."""
-    x = np.random.default_rng(0).integers(0, 2, (100, 4))
-    e = dg.evidence(small_vae(dg), x, rng=0, options=dg.EvidenceOptions(num_particles=300))
-    assert "500 particles" in e.lower.method
+    assert (ess > 100).all()
+    assert (ess <= 1400).all()
+    e = dg.evidence(vae, x, rng=0, options=dg.EvidenceOptions(num_particles=1001))
+    np.testing.assert_allclose(e.pointwise, values)
+    assert "1400 particles" in e.lower.method
 
 
 # --- the table
@@ -440,7 +430,7 @@ def three(dg):
 
 @pytest.fixture(scope="module")
 def comparison(dg):
-    return dg.compare(three(dg), visible("rbm"), rng=0, options=dg.EvidenceOptions(num_particles=20))
+    return dg.compare(three(dg), visible("rbm"), rng=0, options=few(dg))
 
 
 def test_rows_and_columns_by_hand(dg, comparison):
@@ -524,20 +514,19 @@ def test_models_of_both_engines_in_one_table():
     models = {f"rbm_{name}": cases.machine(dg, "rbm", np.float32) for name, dg in faces.items()}
     models |= {f"vae_{name}": small_vae(dg) for name, dg in faces.items()}
     dg = faces["pyro"]
-    table = dg.compare(models, visible("rbm"), rng=0, options=dg.EvidenceOptions(num_particles=20))
+    table = dg.compare(models, visible("rbm"), rng=0, options=few(dg))
     exact = pointwise("rbm", visible("rbm")).mean()
     for name in HOSTS:
         assert table.evidence[f"rbm_{name}"].lower.value == pytest.approx(exact, abs=1e-5)
     assert table.better_than("rbm_pyro") == []
 
 
-def test_the_same_seed_gives_the_same_table(dg):
-    options = dg.EvidenceOptions(num_particles=5, betas=10, num_runs=200, log_z="ais")
-    models = {"vae": small_vae(dg), "rbm": cases.machine(dg, "rbm", np.float32)}
-    first, second = (dg.compare(models, visible("rbm"), rng=4, options=options) for _ in range(2))
-    for a, b in zip(first.rows(), second.rows(), strict=True):
-        a["seconds"] = b["seconds"] = 0.0
-        np.testing.assert_equal(a, b)
+def test_the_same_seed_gives_the_same_table(dg, comparison):
+    again = dg.compare(three(dg), visible("rbm"), rng=0, options=few(dg))
+    for a, b in zip(comparison.rows(), again.rows(), strict=True):
+        np.testing.assert_equal({**a, "seconds": 0}, {**b, "seconds": 0})
+    other = dg.compare({"vae": small_vae(dg)}, visible("rbm"), rng=1, options=few(dg))
+    assert other.evidence["vae"].lower.value != comparison.evidence["vae"].lower.value
 
 
 def test_measures_are_not_mixed(dg):
@@ -585,7 +574,7 @@ def test_wrong_models_and_options_are_refused(dg):
 
 
 def test_wrong_temperatures_and_starts_are_refused(dg):
-    rbm = dg.RBM.init(0, 4, 2)
+    rbm, _ = hard(dg)
     for betas in (1, np.array([0.0, 0.5]), np.array([0.0, 0.7, 0.3, 1.0]), np.zeros((2, 2))):
         with pytest.raises(ValueError, match="expected inverse temperatures that increase from 0 to 1"):
             dg.ais(rbm, 0, betas=betas, num_runs=4)

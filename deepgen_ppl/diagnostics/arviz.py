@@ -64,6 +64,7 @@ def to_arviz(source: Any, *, model: Any = None, states: bool = False) -> Any:
 
     Raises:
         TypeError: for another source, or a run of a kernel that is not ours.
+        ValueError: for a run that has no draws yet.
     """
     if isinstance(source, Comparison):
         return _comparison(source)
@@ -77,7 +78,10 @@ def to_arviz(source: Any, *, model: Any = None, states: bool = False) -> Any:
             f"expected an MCMC run of a kernel of deepgen_ppl, got {type(source).__name__} of "
             f"{type(kernel).__name__}: for draws of parameters use ArviZ's own converter"
         )
-    position, stats = host_kernel.by_chain(source)
+    try:
+        position, stats = host_kernel.by_chain(source)
+    except (AssertionError, AttributeError):
+        raise ValueError("expected a run that has draws, got one that has not run: call mcmc.run(...) first") from None
     return _run(model, position, stats, states=states)
 
 

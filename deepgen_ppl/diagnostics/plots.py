@@ -54,6 +54,7 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *
     for name, (epochs, values) in curves.items():
         axis.plot(epochs, values, marker="o", markersize=3, label=name)
     axis.set(xlabel="epoch", ylabel=label)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     return figure
@@ -64,13 +65,14 @@ def plot_bounds(comparison: Comparison) -> Any:
     found = comparison.evidence
     figure, axis = _figure(7.5, 0.5 * len(found) + 1.4)
     values = [v for e in found.values() for v in (e.lower.value, e.upper.value) if not math.isnan(v)]
+    values += [e.estimate.value for e in found.values() if not math.isnan(e.estimate.value)]
     reach = 0.08 * (max(values) - min(values)) if values and max(values) > min(values) else 1.0
     for y, e in enumerate(found.values()):
         _interval(axis, y, e, reach)
     if values:
         axis.set_xlim(min(values) - 1.6 * reach, max(values) + 1.6 * reach)
     axis.set_yticks(range(len(found)), list(found))
-    axis.invert_yaxis()
+    axis.set_ylim(len(found) - 0.5, -0.5)
     axis.set_xlabel(f"log p(x), nats per datum over {comparison.num_data} held-out data")
     axis.grid(axis="x", alpha=0.3)
     for kind, colour in COLOURS.items():

@@ -202,10 +202,10 @@ def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]])
     Raises:
         ValueError: with both.
     """
-    count = sum(1 for k in arrays if k.split(".")[0] == "state" and k.split(".")[1].isdigit())
-    got = [tuple(arrays[f"state.{i}"].shape) for i in range(count)]
-    if got != [tuple(shape) for shape in expected]:
+    got = {k: tuple(v.shape) for k, v in arrays.items() if k.removeprefix("state.").isdigit()}
+    wanted = {f"state.{i}": tuple(shape) for i, shape in enumerate(expected)}
+    if got != wanted:
         raise ValueError(
             f"expected a checkpoint of the same model, objective and optimizer, with arrays of the shapes "
-            f"{list(expected)}, got {got}"
+            f"{list(wanted.values())}, got {list(got.values())}"
         )

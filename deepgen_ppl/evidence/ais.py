@@ -159,6 +159,8 @@ def ais(
     """
     engine = machine.engine
     betas = _check_betas(betas)
+    if num_runs < 1:
+        raise ValueError(f"expected at least one run, got num_runs={num_runs}")
     start = _start(machine, data) if start is None else start
     if start.structure.couplings:
         raise ValueError(f"expected a start without couplings, whose log Z is known, got {start!r}")
@@ -214,7 +216,7 @@ def _pieces(betas: np.ndarray, *, reverse: bool) -> list[tuple[np.ndarray, np.nd
 
 def _check_betas(betas: int | np.ndarray) -> np.ndarray:
     betas = np.linspace(0.0, 1.0, betas) if isinstance(betas, int) else np.asarray(betas, float)
-    if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or (np.diff(betas) < 0).any():
+    if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or not (np.diff(betas) >= 0).all():
         raise ValueError(f"expected inverse temperatures that increase from 0 to 1, got {betas}")
     return betas
 

@@ -143,8 +143,11 @@ def compare(models: Mapping[str, Any], x: Any, *, rng: Rng | int, options: Evide
         options: how hard to work.
 
     Raises:
+        TypeError: for something else than a dict of models.
         ValueError: without models, for data that do not fit, or for models of different measures.
     """
+    if not isinstance(models, Mapping):
+        raise TypeError(f"expected a dict name -> model, got {type(models).__name__}")
     if not models:
         raise ValueError("expected at least one model to compare, got none")
     measures = {name: _measure(model) for name, model in models.items()}

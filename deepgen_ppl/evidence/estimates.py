@@ -16,10 +16,13 @@ import numpy as np
 
 from deepgen_ppl.typing import Array
 
-__all__ = ["Contrastive", "Estimate", "Kind", "LogNormalizer", "fingerprint", "log_mean_exp"]
+__all__ = ["CERTIFIED", "Contrastive", "Estimate", "Kind", "LogNormalizer", "fingerprint", "log_mean_exp"]
 
 Kind = Literal["exact", "bound", "estimate", "none"]
 Side = Literal["both", "lower", "upper", "none"]
+
+CERTIFIED = math.log(1 / 0.025)
+"""What Markov's inequality costs on the logarithm of a mean of weights, at probability 0.975."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,19 @@ class Estimate:
         mc_se: Monte Carlo standard error of the value; NaN where it cannot be trusted.
         kind: what may be claimed.
         method: how it was made.
+        margin: distance by which the side must be moved out to hold with probability 0.975 whatever the weights are
+            (Markov's inequality); NaN where there is no such distance.
     """
 
     value: float
     mc_se: float
     kind: Kind
     method: str
+    margin: float = math.nan
+
+    def reach(self, z: float = 3.0) -> float:
+        """z standard errors, or the margin where the standard error is withheld."""
+        return z * self.mc_se if math.isfinite(self.mc_se) else self.margin
 
     @classmethod
     def missing(cls, reason: str) -> Estimate:
@@ -108,8 +118,10 @@ class LogNormalizer:
         log Z <= -log mean w_rev + log(1 / alpha).
 
         Raises:
-            ValueError: if the estimate claims no side.
+            ValueError: if the estimate claims no side, or alpha is not between 0 and 1.
         """
+        if not 0 < alpha < 1:
+            raise ValueError(f"expected alpha between 0 and 1, got {alpha}")
         if self.kind == "exact":
             return float(self.value)
         if self.side == "lower":

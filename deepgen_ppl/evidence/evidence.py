@@ -22,7 +22,7 @@ import numpy as np
 
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.evidence.ais import ais
-from deepgen_ppl.evidence.estimates import Estimate, Kind, LogNormalizer
+from deepgen_ppl.evidence.estimates import CERTIFIED, Estimate, Kind, LogNormalizer
 from deepgen_ppl.evidence.exact import DRAW_BITS, enumerable, exact_log_normalizer
 from deepgen_ppl.evidence.importance import importance_log_likelihood
 from deepgen_ppl.evidence.unnormalised import log_f
@@ -90,8 +90,11 @@ class Evidence:
     log_normalizer: LogNormalizer | None = None
 
     def interval(self, z: float = 3.0) -> tuple[float, float]:
-        """Lower and upper side, each moved out by z of its Monte Carlo standard errors; NaN where none is claimed."""
-        return self.lower.value - z * self.lower.mc_se, self.upper.value + z * self.upper.mc_se
+        """Lower and upper side, each moved out by z of its Monte Carlo standard errors; NaN where none is claimed.
+
+        Where a standard error is withheld, the side is moved out as far as Markov's inequality asks.
+        """
+        return self.lower.value - self.lower.reach(z), self.upper.value + self.upper.reach(z)
 
 
 def evidence(model: Any, x: Any, *, rng: Rng | int, options: EvidenceOptions | None = None) -> Evidence:
@@ -127,16 +130,16 @@ def evidence(model: Any, x: Any, *, rng: Rng | int, options: EvidenceOptions | N
 
 
 def _program(model: Program, x: Array, rng: Rng, options: EvidenceOptions) -> dict[str, Any]:
-    values, variances, ess = importance_log_likelihood(model, x, rng, options.num_particles)
-    mc_se = float(math.sqrt(variances.sum()) / len(values))
-    method = f"importance weighting, {options.num_particles} particles"
+    values, variances, ess, total = importance_log_likelihood(model, x, rng, options.num_particles)
     low = float((ess < ESS_FLOOR).mean())
     flags = (f"low_ess_{100 * low:.0f}%",) if low > 0.05 else ()
-    lower = Estimate(float(values.mean()), mc_se, "bound", method)
+    mc_se = math.nan if flags else float(math.sqrt(variances.sum()) / len(values))
+    method = f"importance weighting, {total} particles"
+    lower = Estimate(float(values.mean()), mc_se, "bound", method, margin=CERTIFIED / len(values))
     return {
         "lower": lower,
         "upper": Estimate.missing("no exact posterior draws"),
-        "estimate": Estimate(lower.value, mc_se, "bound", f"{method} (the lower side)"),
+        "estimate": lower,
         "se_log_z": 0.0,
         "pointwise": values,
         "flags": flags,
@@ -177,7 +180,8 @@ def _difference(mean: float, method: str, log_z: LogNormalizer | None, reason: s
         return Estimate.missing(reason)
     exact = log_z.kind == "exact" and "mean field" not in method
     kind: Kind = "exact" if exact else "bound"
-    return Estimate(mean - float(log_z.value), float(log_z.se), kind, f"{method} - {log_z.method}")
+    margin = 0.0 if log_z.kind == "exact" else CERTIFIED
+    return Estimate(mean - float(log_z.value), float(log_z.se), kind, f"{method} - {log_z.method}", margin)
 
 
 def _sides_of_log_z(

@@ -48,17 +48,17 @@ def _compiled(engine: Engine, particles: int, pieces: int) -> Callable:
 
 def importance_log_likelihood(
     model: Program, x: Array, rng: Rng, num_particles: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """log mean w for each datum, its delta-method variance, and the effective number of particles.
 
     Args:
         model: the program; its latent sites are all in the data plate.
         x: data (N, V).
         rng: generator.
-        num_particles: about the number K of particles (rounded up to whole pieces).
+        num_particles: number K of particles, rounded up to whole pieces.
 
     Returns:
-        Three arrays of shape (N,), float64; values in nats.
+        Three arrays of shape (N,), float64, values in nats; and the number of particles used.
     """
     batch = min(100, x.shape[0])
     per_piece = min(num_particles, max(1, ROWS // batch))
@@ -73,4 +73,4 @@ def importance_log_likelihood(
     first, second = (np.concatenate([s[i] for s in log_sums[:-1]] + [log_sums[-1][i][batch - last :]]) for i in (0, 1))
     first, second = first.astype(float), second.astype(float)
     ess = np.exp(2 * first - second)
-    return first - math.log(total), np.maximum(1.0 / ess - 1.0 / total, 0.0), ess
+    return first - math.log(total), np.maximum(1.0 / ess - 1.0 / total, 0.0), ess, total

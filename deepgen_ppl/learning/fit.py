@@ -63,7 +63,7 @@ class Fit:
     Attributes:
         model: the trained model (the best one where validation stopped the training).
         history: name -> one value an epoch: `epoch`, `seconds`, `loss` (nats per datum) or what the objective has in
-            its place, and `validation`.
+            its place; `validation` and `validation_epoch` have one an evaluation.
         state: the trainer's last state: `.objective` holds persistent chains, for instance.
         stopped: why training ended before the last epoch, or None.
     """
@@ -199,6 +199,7 @@ class _Run:
             return
         if self.watch is not None and self.epoch % self.watch.every == 0:
             value = float(self.metric(self.model, self.watch.data))
+            self.history.setdefault("validation_epoch", []).append(self.epoch)
             self.history.setdefault("validation", []).append(value)
             if value > self.best_value:
                 self.best, self.best_value, self.waited = self.model, value, 0

@@ -74,7 +74,7 @@ def wrap(network: Any) -> nn.Module:
 def with_params(net: nn.Module, params: Mapping[str, torch.Tensor]) -> nn.Module:
     """A copy of the module that owns these tensors."""
     own = dict(net.named_parameters())
-    memo = {id(p): nn.Parameter(params[k].detach().clone()) for k, p in own.items()}
+    memo = {id(p): nn.Parameter(params[k].detach().clone().contiguous()) for k, p in own.items()}
     return copy.deepcopy(net, memo)
 
 
@@ -92,13 +92,12 @@ def canonical(net: nn.Module) -> dict[str, np.ndarray]:
 def from_canonical(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> nn.Module:
     """Inverse of `canonical`."""
     linear = _linear_weights(net)
-    return with_params(
-        net,
-        {
-            k: torch.tensor(np.asarray(arrays[k]).T if k in linear else np.asarray(arrays[k]), device=p.device)
-            for k, p in net.named_parameters()
-        },
-    )
+    own = {k: np.asarray(arrays[k]).T if k in linear else np.asarray(arrays[k]) for k, _ in net.named_parameters()}
+    return with_params(net, {k: torch.tensor(np.ascontiguousarray(a)).to(_device(net)) for k, a in own.items()})
+
+
+def _device(net: nn.Module) -> torch.device:
+    return next(net.parameters()).device
 
 
 def flatten_leading(net: nn.Module, event_dim: int) -> Any:

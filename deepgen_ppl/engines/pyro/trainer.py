@@ -64,6 +64,16 @@ def _leaves(tree: Any) -> list[torch.Tensor]:
     return [leaf for item in tree for leaf in _leaves(item)]
 
 
+def _own(tree: Any) -> Any:
+    """The tree with tensors of its own."""
+    if isinstance(tree, torch.Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, Mapping):
+        return {k: _own(v) for k, v in tree.items()}
+    items = [_own(v) for v in tree]
+    return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+
+
 class Trainer:
     """Steps of one objective with one optimizer.
 
@@ -86,9 +96,9 @@ class Trainer:
     def init(self, model: Any, rng: torch.Generator, x: torch.Tensor) -> TrainState:
         """First state, over tensors of its own."""
         own = {k: v.detach().clone().requires_grad_() for k, v in model.params.items()}
-        model = model.with_params(own)
+        model = model.with_params(own).with_buffers(_own(model.buffers))
         with torch.no_grad():
-            inner = self.objective.init(rng, model, x)
+            inner = _own(self.objective.init(rng, model, x))
         return TrainState(model, self.optimizer(list(model.params.values())), inner, rng)
 
     def run(self, state: TrainState, data: torch.Tensor, rows: np.ndarray, mask: np.ndarray | None) -> tuple:

@@ -1,0 +1,238 @@
+"""The command line: `deepgen-ppl compare` from data to table, files and pictures, and what it says to wrong input."""
+
+import csv
+import importlib.util
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import HOSTS, face
+
+pytest.importorskip("typer", exc_type=ModuleNotFoundError)
+pytest.importorskip("rich", exc_type=ModuleNotFoundError)
+pytest.importorskip("matplotlib", exc_type=ModuleNotFoundError)
+pytest.importorskip("arviz", exc_type=ModuleNotFoundError)
+
+from test_arviz import group, groups, opened
+from typer.testing import CliRunner
+
+from deepgen_ppl.cli import app
+
+FILES = {
+    "bounds.png", "comparison.nc", "curves.png", "samples.png", "table.csv",
+    "rbm16.checkpoint", "rbm16.safetensors", "vae.checkpoint", "vae.safetensors",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """60 binary images of 4 x 4 pixels: stripes, some pixels flipped."""
+    rng = np.random.default_rng(0)
+    x = np.tile([[1, 1, 0, 0]], (60, 4, 1)) ^ (rng.random((60, 4, 4)) < 0.1)
+    path = tmp_path_factory.mktemp("data") / "stripes.npz"
+    np.savez(path, x=x.astype(np.uint8))
+    return path
+
+
+def invoke(*args):
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def compare(engine, data, out, *more, models="rbm16,vae", epochs=1):
+    return invoke(
+        "compare", "--data", data, "--models", models, "--engine", engine, "--epochs", epochs, "--out", out, *more
+    )
+
+
+@pytest.fixture(scope="module", params=list(HOSTS))
+def finished(request, data, tmp_path_factory):
+    """(engine, folder, result) of one whole run."""
+    face(request.param)
+    out = tmp_path_factory.mktemp(request.param) / "new" / "folder"
+    result = compare(request.param, data, out)
+    assert result.exit_code == 0, result.output
+    return request.param, out, result
+
+
+def test_files_are_written(finished):
+    _, out, _ = finished
+    assert {p.name for p in out.iterdir()} == FILES
+    for name in ("bounds", "curves", "samples"):
+        content = (out / f"{name}.png").read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) > 3000
+
+
+def test_table_has_the_rows(finished):
+    _, out, _ = finished
+    with (out / "table.csv").open(newline="") as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"rbm16", "vae"}
+    assert rows["rbm16"]["lower_kind"] == rows["rbm16"]["upper_kind"] == "exact"
+    assert (rows["vae"]["lower_kind"], rows["vae"]["upper_kind"], rows["vae"]["upper"]) == ("bound", "none", "nan")
+    assert -17 < float(rows["rbm16"]["lower"]) < -2
+
+
+def test_output_is_readable(finished):
+    _, _, result = finished
+    assert "48 training, 6 test data; values as in the file" in result.output
+    assert "rbm16: RBM(v: Bernoulli(16), h: Bernoulli(16)" in result.output
+    assert re.search(r"AIS both ways puts rbm16 in \[-\d+\.\d+, -\d+\.\d+\]", result.output)
+    assert "nan" not in result.output.lower()
+    assert max(map(len, result.output.splitlines())) <= 140
+
+
+def test_models_load_back(finished, data):
+    engine, out, _ = finished
+    dg = face(engine)
+    assert isinstance(dg.load(out / "rbm16.safetensors"), dg.RBM)
+    vae = dg.load(out / "vae.safetensors")
+    assert isinstance(vae, dg.VAE)
+    assert dg.engine.arrays.to_numpy(vae.sample(0, 2)).shape == (2, 16)
+    with (out / "table.csv").open(newline="") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["model"] == "rbm16"]
+    from deepgen_ppl import datasets
+
+    e = dg.evidence(dg.load(out / "rbm16.safetensors"), datasets.load(str(data)).test, rng=1)
+    assert e.lower.value == pytest.approx(float(row["lower"]), abs=1e-5)
+
+
+def test_comparison_opens(finished):
+    _, out, _ = finished
+    data = opened(out / "comparison.nc")
+    assert {"log_likelihood", "evidence"} <= groups(data)
+    assert set(group(data, "evidence")["model"].values) == {"rbm16", "vae"}
+
+
+def test_resume_goes_on(finished, data):
+    """A second epoch starts from the checkpoints; the same run again does nothing."""
+    engine, out, _ = finished
+    before = (out / "rbm16.safetensors").read_bytes()
+    again = compare(engine, data, out, "--resume")
+    assert again.exit_code == 0, again.output
+    assert (out / "rbm16.safetensors").read_bytes() == before
+    further = compare(engine, data, out, "--resume", models="rbm16", epochs=3)
+    assert further.exit_code == 0, further.output
+    assert (out / "rbm16.safetensors").read_bytes() != before
+    from deepgen_ppl.files import read_arrays
+
+    _, meta = read_arrays(out / "rbm16.checkpoint")
+    assert meta["epoch"] == 3
+    assert len(meta["history"]["epoch"]) == 3
+    other = compare(engine, data, out, "--resume", "--seed", 5, models="rbm16", epochs=4)
+    check_refused(other, "expected a checkpoint of a run with")
+
+
+def check_refused(result, *words):
+    """Exit code 2 and a sentence of ours, without a traceback."""
+    assert result.exit_code == 2, (result.exit_code, result.output, result.exception)
+    text = " ".join(result.output.split())
+    assert text.startswith("deepgen-ppl: "), text
+    assert "Traceback" not in text
+    for word in words:
+        assert word in text, text
+
+
+def test_unknown_models(data, tmp_path):
+    check_refused(
+        compare("numpyro", data, tmp_path, models="rbm,gan"),
+        "expected models among rbm16, rbm, dbm, vae, iwae, got gan",
+    )
+    check_refused(compare("numpyro", data, tmp_path, models=" , "), "expected models among rbm16", "got ' , '")
+    assert not list(tmp_path.iterdir())
+
+
+def test_repeated_models(data, tmp_path):
+    check_refused(compare("numpyro", data, tmp_path, models="vae,vae"), "expected", "vae")
+
+
+def test_unknown_engine(data, tmp_path):
+    check_refused(compare("stan", data, tmp_path), "expected the engine numpyro or pyro, got 'stan'")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.npz", "expected a .npy or .npz file; there is none at"),
+        ("brackets[old].npz", "brackets[old].npz"),
+        ("unknown", "expected one of digits, mnist, binarized_mnist, or the path of a .npy or .npz file; got"),
+    ],
+)
+def test_data_that_are_not_there(tmp_path, name, message):
+    check_refused(compare("numpyro", tmp_path / name, tmp_path / "out"), message)
+    assert not (tmp_path / "out").exists()
+
+
+WRONG = {
+    "text": (np.array([["a", "b"]] * 20), "expected real numbers; got dtype"),
+    "complex": (np.zeros((20, 4), complex), "expected real numbers; got dtype complex128"),
+    "flat": (np.zeros(20), "2 axes; got shape (20,)"),
+    "few": (np.zeros((5, 4)), "expected at least 10 rows to split 80/10/10; got shape (5, 4)"),
+    "nan": (np.full((20, 4), np.nan), "expected finite values"),
+    "large": (np.full((20, 4), 7.0), "expected values in [0, 1]; got minimum 7.0, maximum 7.0"),
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_data_of_the_wrong_kind(tmp_path, name):
+    values, message = WRONG[name]
+    np.save(tmp_path / "x.npy", values)
+    check_refused(compare("numpyro", tmp_path / "x.npy", tmp_path / "out"), message)
+
+
+def test_files_that_do_not_read(tmp_path):
+    (tmp_path / "x.npz").write_text("no zip file")
+    check_refused(compare("numpyro", tmp_path / "x.npz", tmp_path / "out"), "expected arrays, and no pickles")
+    np.savez(tmp_path / "keys.npz", images=np.zeros((20, 4)))
+    check_refused(compare("numpyro", tmp_path / "keys.npz", tmp_path / "out"), "expected the keys x or", "got images")
+
+
+def test_folder_that_cannot_be_made(data, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    check_refused(compare("numpyro", data, tmp_path / "taken"), "taken")
+
+
+@pytest.mark.parametrize("option", [("--epochs", 0), ("--max-test", 1), ("--seed", "x"), ("--colour", 1)])
+def test_wrong_options(data, tmp_path, option):
+    result = invoke("compare", "--data", data, "--out", tmp_path / "out", *option)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_help_and_version():
+    from deepgen_ppl import __version__
+
+    text = invoke("compare", "--help").output
+    for word in ("--data", "--models", "--engine", "--resume", "rbm16"):
+        assert word in text
+    assert __version__ in invoke("version").output
+
+
+def test_as_a_program(tmp_path):
+    """The command in a process of its own, on grey rows without a shape: no warnings, no samples, and it says so."""
+    engine = next(name for name in reversed(HOSTS) if importlib.util.find_spec(HOSTS[name][1]))
+    np.save(tmp_path / "grey.npy", np.random.default_rng(0).random((40, 9), dtype=np.float32))
+    code = "from deepgen_ppl.cli import main; main()"
+    command = [sys.executable, "-W", "error::UserWarning:deepgen_ppl", "-c", code, "compare", "--engine", engine]
+    command += [
+        "--data",
+        str(tmp_path / "grey.npy"),
+        "--models",
+        "vae",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "binarised: 1 where the pixel is >= 0.5" in " ".join(done.stdout.split())
+    assert "written: bounds.png" in done.stdout
+    assert not (tmp_path / "out" / "samples.png").exists()
+    wrong = subprocess.run([*command, "--models", "gan"], capture_output=True, text=True, timeout=600, check=False)
+    assert wrong.returncode == 2
+    assert "expected models among" in wrong.stdout + wrong.stderr
+    assert "Traceback" not in wrong.stdout + wrong.stderr

@@ -1,0 +1,167 @@
+"""Planted faults: each makes the check that exists for it fail. On torch, where nothing compiled outlives a change."""
+
+import cases
+import numpy as np
+import pytest
+import test_contrastive
+import test_evidence
+import test_kernels
+import test_machines
+from gates import GateError, once
+
+from deepgen_ppl.evidence import ais
+from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo
+from deepgen_ppl.learning import contrastive
+from deepgen_ppl.undirected import mean_field, units
+from deepgen_ppl.undirected.machine import BoltzmannMachine
+
+fails = pytest.raises(AssertionError)
+
+
+@pytest.fixture
+def dg(dg_pyro):
+    return dg_pyro
+
+
+@pytest.fixture
+def plant(monkeypatch):
+    """`plant(owner, name, fault)`: after a run of the checks as they are, replace one function by a faulty one."""
+    return monkeypatch.setattr
+
+
+def bias_term(m, s):
+    return sum(value @ m.params[f"{n}.bias"] for n, value in s.items())
+
+
+def test_sign_of_the_bias_in_the_energy(dg, plant):
+    right = BoltzmannMachine.linear_energy
+    test_machines.check_energy(dg, "rbm")
+    plant(BoltzmannMachine, "linear_energy", lambda m, s: right(m, s) + 2 * bias_term(m, s))
+    with fails:
+        test_machines.check_energy(dg, "rbm")
+    with fails:
+        test_machines.check_fisher(dg, "rbm")
+
+
+def test_bias_dropped_from_the_energy(dg, plant):
+    right = BoltzmannMachine.linear_energy
+    plant(BoltzmannMachine, "linear_energy", lambda m, s: right(m, s) + bias_term(m, s))
+    with fails:
+        test_machines.check_energy(dg, "rbm_centred")
+
+
+def test_bias_dropped_from_the_conditionals(dg, plant):
+    right = BoltzmannMachine.natural
+    test_machines.check_conditionals(dg, "dbm2")
+    plant(BoltzmannMachine, "natural", lambda m, name, s: right(m, name, s) - m.params[f"{name}.bias"])
+    with fails:
+        test_machines.check_conditionals(dg, "dbm2")
+    with pytest.raises(GateError):
+        test_kernels.check_invariant(dg, "dbm2", BlockGibbs(), once)
+
+
+def test_kernel_that_stands_still(dg, plant):
+    test_kernels.check_forgets(dg, "rbm_spin", BlockGibbs(10), once)
+    plant(BlockGibbs, "step", lambda kernel, rng, target, state: (state, GibbsInfo(1.0)))
+    test_kernels._steps.clear()
+    with pytest.raises(GateError):
+        test_kernels.check_forgets(dg, "rbm_spin", BlockGibbs(10), once)
+
+
+def test_spins_at_half_the_field(dg, plant):
+    def draw(unit, engine, rng, eta, params):
+        return 2.0 * engine.random.bernoulli(rng, eta) - 1.0
+
+    plant(units.Spin, "draw", draw)
+    with pytest.raises(GateError):
+        test_kernels.check_invariant(dg, "rbm_spin", BlockGibbs(), once)
+
+
+def test_phase_divided_by_the_wrong_count(dg, plant):
+    right = contrastive.negative_phase
+    test_contrastive.check_phases(dg, "rbm", 7, 13)
+    plant(contrastive, "negative_phase", lambda m, particles, weights=None: right(m, particles, weights) * 13 / 7)
+    with fails:
+        test_contrastive.check_phases(dg, "rbm", 7, 13)
+    with pytest.raises(GateError):
+        test_contrastive.check_gradient(dg, "rbm", once)
+
+
+def without_entropy(m, v, eta):
+    """E_q[-E] alone."""
+    s = m.statistics({"v": v}) | mean_field.mean_statistics(m, eta)
+    return m.log_base({"v": v}) - m.linear_energy(s)
+
+
+def test_bound_without_its_entropy(dg, plant):
+    test_machines.check_mean_field(dg, "dbm2")
+    plant(mean_field, "mean_field_bound", without_entropy)
+    with fails:
+        test_machines.check_mean_field(dg, "dbm2")
+
+
+def test_an_inequality_would_pass_the_bound_without_its_entropy(dg):
+    """Why the checks are equalities: half the bound is a bound too."""
+    m, truth = cases.machine(dg, "dbm2"), cases.oracle("dbm2")
+    v = truth.states(["v"])["v"]
+    x = cases.arrays(dg, {"v": v}, m.like)["v"]
+    faulty = cases.to_numpy(dg, without_entropy(m, x, mean_field.MeanField(30).solve(m, x)))
+    assert (faulty < -truth.free_energies({"v": v})).all()
+
+
+def test_mean_field_updates_of_all_layers_at_once(dg, plant):
+    def solve(options, m, v):
+        hidden = m.structure.hidden
+        eta = {n: m.params[f"{n}.bias"].expand(len(v), -1) for n in hidden}
+        for _ in range(options.iterations):
+            s = m.statistics({"v": v}) | mean_field.mean_statistics(m, eta)
+            eta = {n: m.natural(n, s) for n in hidden}
+        return eta
+
+    test_machines.check_mean_field_ascends(dg)
+    plant(mean_field.MeanField, "solve", solve)
+    with fails:
+        test_machines.check_mean_field_ascends(dg)
+
+
+def test_annealing_that_moves_before_it_weighs(dg, plant):
+    right = ais.forward_step
+
+    def faulty(path, carry, x):
+        rng, low, high = x
+        keep, log_w, lost = carry
+        keep = ais._transition(rng, path, keep, ais._summed_out(path, keep), high, list)
+        return right(path, (keep, log_w, lost), x)
+
+    test_evidence.check_ais(dg, "rbm_spin", once)
+    plant(ais, "forward_step", faulty)
+    with pytest.raises(GateError):
+        test_evidence.check_ais(dg, "rbm_spin", once)
+
+
+def test_reverse_annealing_in_the_order_of_the_way_up(dg, plant):
+    right = ais._transition
+    test_evidence.check_reverse_of_three_colours(dg, once)
+    plant(ais, "_transition", lambda rng, path, keep, pairs, beta, order: right(rng, path, keep, pairs, beta, list))
+    with pytest.raises(GateError):
+        test_evidence.check_reverse_of_three_colours(dg, once)
+
+
+def test_offsets_that_leave_the_biases_behind(dg, plant):
+    def recentred(m, offsets):
+        return m.with_buffers({f"{n}.offset": mu for n, mu in offsets.items()})
+
+    plant(BoltzmannMachine, "recentred", recentred)
+    with fails:
+        test_contrastive.check_offsets(dg)
+
+
+def test_energy_of_the_wrong_dtype_would_not_matter(dg):
+    """The checks run in float64 and at 1e-10: a relative error of 1e-8 in one weight is seen."""
+    m = cases.machine(dg, "rbm")
+    w = m.params["v-h.weight"].clone()
+    w[0, 0] *= 1 + 1e-8
+    states = test_machines.states_of("rbm")
+    got = test_machines.energies(dg, m.with_params({"v-h.weight": w}), states)
+    with fails:
+        np.testing.assert_allclose(got, cases.oracle("rbm").energies(states), **test_machines.TOL)
