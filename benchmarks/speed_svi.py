@@ -112,7 +112,10 @@ def torch_by_hand(vae: object, x: np.ndarray, batch: int) -> object:
             layers += [torch.nn.Linear(i, o), torch.nn.Tanh()]
         return torch.nn.Sequential(*layers[:-1])
 
-    shapes = [[tuple(p.shape) for k, p in net.named_parameters() if k.endswith("weight")] for net in _networks(vae)]
+    shapes = [
+        [tuple(p.shape) for k, p in net.named_parameters() if k.endswith("weight")]
+        for net in (vae.encoder, vae.decoder)
+    ]
     encoder, decoder = (mlp([net[0][1], *(s[0] for s in net)]) for net in shapes)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=RATE)
     data, latent = torch.as_tensor(x), vae.latent
@@ -132,10 +135,6 @@ def torch_by_hand(vae: object, x: np.ndarray, batch: int) -> object:
             optimizer.step()
 
     return run
-
-
-def _networks(vae: object) -> tuple:
-    return vae.encoder, vae.decoder
 
 
 def pyro_svi(vae: object, x: np.ndarray, batch: int) -> object:

@@ -130,7 +130,6 @@ def _train(
         validation=watch,
         checkpoint=out / f"{name}.checkpoint",
         resume=resume,
-        progress=sys.stderr.isatty(),
     )
     seconds = time.perf_counter() - began
     _say(f"  {name}: {fit.model!r}, {epochs} epochs in {seconds:.0f} s")

@@ -1,5 +1,7 @@
 """The hand-over to ArviZ, on both of its lines: 0.x (`InferenceData`) and 1.x (`DataTree`)."""
 
+import dataclasses
+
 import cases
 import numpy as np
 import pytest
@@ -214,7 +216,7 @@ def test_a_run_that_has_not_run_is_refused(dg, machine):
         from pyro.infer import MCMC
 
         mcmc = MCMC(dg.BlockGibbs().on(machine), num_samples=5, warmup_steps=0, disable_progbar=True)
-    with pytest.raises((TypeError, ValueError, RuntimeError), match="expected"):
+    with pytest.raises((TypeError, ValueError, RuntimeError), match="expected a run that has draws"):
         dg.to_arviz(mcmc, model=machine)
 
 
@@ -273,3 +275,27 @@ def test_comparison_has_its_groups(dg, comparison):
 
 def test_comparison_goes_through_netcdf(dg, comparison, tmp_path):
     check_comparison(reopened(dg.to_arviz(comparison), tmp_path / "comparison.nc"), comparison)
+
+
+# --- held-out log scores for az.compare
+
+
+def test_elpd_goes_through_az_compare(dg, comparison):
+    scores = dg.to_elpd(comparison)
+    assert set(scores) == {"rbm", "vae"}
+    table = az.compare(scores, method="stacking")
+    for name, e in comparison.evidence.items():
+        total = next(float(table.loc[name, c]) for c in ("elpd", "elpd_loo") if c in table.columns)
+        assert total == pytest.approx(e.pointwise.sum(), abs=0.6 if abs(total) > 10 else 0.06)  # 1.x rounds
+    assert float(table["weight"].astype(float).sum()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_elpd_takes_no_upper_sides(dg, comparison):
+    from deepgen_ppl.evidence.estimates import Estimate
+
+    none = Estimate.missing("given")
+    upper_only = dataclasses.replace(comparison.evidence["rbm"], lower=none)
+    table = dg.Comparison({"rbm": upper_only, "vae": comparison.evidence["vae"]}, 9, "")
+    assert set(dg.to_elpd(table)) == {"vae"}
+    with pytest.raises(ValueError, match="expected a model with a lower side"):
+        dg.to_elpd(dg.Comparison({"rbm": upper_only}, 9, ""))

@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from deepgen_ppl.evidence.compare import COLUMNS
-from deepgen_ppl.evidence.estimates import Estimate, log_mean_exp
+from deepgen_ppl.evidence.estimates import CERTIFIED, Estimate, log_mean_exp
 from deepgen_ppl.evidence.evidence import Evidence
 from deepgen_ppl.evidence.importance import importance_log_likelihood
 
@@ -81,8 +81,8 @@ def ppca(dg, *, guide="exact", latent=2, width=5, sigma=0.7, seed=0):
 def ppca_data(mean, covariance, num, seed=1):
     """(rows, exact log p of each)."""
     law = stats.multivariate_normal(mean, covariance)
-    x = law.rvs(num, random_state=np.random.default_rng(seed)).astype(np.float32)
-    return x, law.logpdf(x.astype(float))
+    x = np.reshape(law.rvs(num, random_state=np.random.default_rng(seed)), (num, -1)).astype(np.float32)
+    return x, np.atleast_1d(law.logpdf(x.astype(float)))
 
 
 def small_vae(dg, width=4):
@@ -261,7 +261,10 @@ def test_few_temperatures_are_flagged(dg):
     assert "weights_degenerate" in e.flags
     assert math.isnan(e.se_log_z)
     assert math.isnan(e.upper.mc_se)
-    assert math.isfinite(e.upper.value)
+    exact = truth.log_likelihood(x.astype(float), "v")
+    low, high = e.interval()  # Markov's margin instead
+    assert (low, high) == pytest.approx((e.lower.value - CERTIFIED, e.upper.value + CERTIFIED))
+    assert low < exact < high
 
 
 def test_default_runs_of_ais_are_enough_for_an_error(dg):
@@ -382,6 +385,20 @@ def test_bad_guide_is_flagged(dg):
     assert int(flag[len("low_ess_") : -1]) > 50
 
 
+def test_certified_margin_of_a_directed_model(dg):
+    """However bad the guide, the mean over N data exceeds log p by log(1 / alpha) / N in at most a share alpha."""
+    vae, mean, covariance = ppca(dg, guide="bad")
+    x, exact = ppca_data(mean, covariance, 2000)
+    e = dg.evidence(vae, x, rng=3, options=ppca_options(dg))
+    assert math.isnan(e.lower.mc_se)  # withheld
+    assert e.interval()[0] == pytest.approx(e.lower.value - CERTIFIED / 2000)
+    assert e.interval()[0] < exact.mean()
+    excess = (e.pointwise - exact).reshape(500, 4).mean(1)
+    for alpha in (0.025, 0.5):
+        misses = int((excess > math.log(1 / alpha) / 4).sum())
+        assert stats.binom.sf(misses - 1, 500, alpha) >= LEVEL, misses
+
+
 def layer_pair(vae, name, y):
     """A perceptron with one hidden layer, from the arrays of a VAE."""
     a = {k: v.astype(float) for k, v in vae.canonical().items()}
@@ -406,7 +423,8 @@ def test_importance_weighting_over_odd_sizes(dg, monkeypatch):
     log_p = (x * logits - np.logaddexp(0, logits)).sum(-1) + stats.norm.logpdf(grid)[:, None]
     exact = logsumexp(log_p, 0) + math.log(grid[1] - grid[0])
     rng, data = vae.engine.random.rng(0, vae.like), vae.engine.arrays.asarray(x, like=vae.like)
-    values, variances, ess = importance_log_likelihood(vae, data, rng, 1001)
+    values, variances, ess, total = importance_log_likelihood(vae, data, rng, 1001)
+    assert total == 1400
     for out in (values, variances, ess):
         assert out.shape == (107,)
         assert out.dtype == np.float64
@@ -488,6 +506,10 @@ def test_better_only_where_the_bounds_are_apart(dg):
     noisy = dg.Comparison({"a": made(-1.0, None, 0.2), "b": made(None, -2.0, 0.2)}, 3, "")
     assert noisy.better_than("a") == []  # 1 nat apart, 3 x (0.2 + 0.2) = 1.2 needed
     assert noisy.better_than("a", z=2.0) == ["b"]
+    withheld = made(None, -7.0)
+    upper = dataclasses.replace(withheld.upper, mc_se=math.nan, margin=3.7)
+    found = {"a": made(-1.0, None), "b": dataclasses.replace(withheld, upper=upper)}
+    assert dg.Comparison(found, 3, "").better_than("a") == ["b"]  # by the margin: -7 + 3.7 < -1
     equal = dg.Comparison({"a": made(-1.0, -1.0), "b": made(-1.0, -1.0)}, 3, "")
     assert equal.better_than("a") == equal.better_than("b") == []
     (row,) = [row for row in table.rows() if row["model"] == "a"]

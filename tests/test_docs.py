@@ -16,6 +16,8 @@ from conftest import HOSTS, face
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(str(p.relative_to(ROOT)) for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted(p.name for p in (ROOT / "examples").glob("*.py"))
+SLOW = {"docs/contributing.md", "docs/guide/comparing.md", "docs/guide/directed.md", "docs/guide/undirected.md"}
+FACES = {"dg": "numpyro", "dn": "numpyro", "dp": "pyro"}
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
@@ -44,7 +46,12 @@ def elsewhere(tmp_path, monkeypatch, param_store):
         yield tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES)
+def pages(marked):
+    """The pages, slow ones marked if `marked`."""
+    return [pytest.param(p, marks=pytest.mark.slow) if marked and p in SLOW else p for p in PAGES]
+
+
+@pytest.mark.parametrize("page", pages(marked=True))
 def test_blocks_of_a_page_run(elsewhere, page):
     text = (ROOT / page).read_text(encoding="utf-8")
     namespace = {"__name__": "page"}
@@ -52,12 +59,19 @@ def test_blocks_of_a_page_run(elsewhere, page):
         exec(compile("\n" * line + code, str(ROOT / page), "exec"), namespace)
 
 
+@pytest.mark.parametrize("page", pages(marked=False))
+def test_names_of_a_page_exist(page):
+    code = "".join(code for _, code in blocks((ROOT / page).read_text(encoding="utf-8")))
+    used = set(re.findall(r"\b(dg|dn|dp)\.([A-Za-z_]+)", code))
+    assert not [f"{alias}.{name}" for alias, name in sorted(used) if not hasattr(face(FACES[alias]), name)]
+
+
 def test_blocks_are_found():
     text = "a\n```python\nx = 1\n```\n```bash\nrm x\n```\n```python\ny = x\n```\n"
     assert blocks(text) == [(2, "x = 1\n"), (8, "y = x\n")]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", pages(marked=False))
 def test_links_of_a_page_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [t for t in LINK.findall(text) if "://" not in t]

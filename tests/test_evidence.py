@@ -14,6 +14,7 @@ from deepgen_ppl.undirected.path import Path, independent_machine
 
 finite = pytest.mark.parametrize("name", FINITE)
 ENUMERABLE = [name for name in CASES if name != "gaussian_gaussian"]
+QUICK = ["rbm", "rbm_categorical_visible", "gaussian_bernoulli_rbm_learned_scale", "dbm2", "triangle"]
 BETAS = 12
 RUNS = 4000
 
@@ -39,7 +40,7 @@ def test_forward_weights_have_the_mean_z(dg, name):
     check_ais(dg, name)
 
 
-@pytest.mark.parametrize("name", ENUMERABLE)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in ENUMERABLE])
 def test_reverse_weights_from_exact_draws_have_the_mean_one_over_z(dg, name):
     check_ais(dg, name, reverse=True)
 

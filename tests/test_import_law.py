@@ -83,6 +83,7 @@ def state():
 """,
     "pyro": """
 import torch, pyro, pyro.distributions as dist
+torch.nn.utils.skip_init(torch.nn.Linear, 1, 1)  # torch itself imports SymPy here, which adds a filter of its own
 def state():
     return (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), torch.get_rng_state().sum(),
             torch.distributions.Distribution._validate_args, dist.is_validation_enabled(),

@@ -390,6 +390,7 @@ def test_log_joint_over_weights_is_normalised(dg):
     assert total == pytest.approx(prior + len(X) * truth.log_likelihood(X, "v"), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_nuts_over_weights(dg):
     """NUTS takes the machine like any other distribution: its draws predict the frequencies of the data."""
     x = dg.engine.arrays.asarray(X)

@@ -323,7 +323,7 @@ def test_covariates_matter_where_they_should(dg):
     moved = array(dg, c + 1.0)
     same, other = (numpy(dg, program.encode(x, covariates=v).mean) for v in (array(dg, c), moved))
     assert np.abs(same - other).max() > 0.01
-    for wrong, got in ((None, "none"), (array(dg, c[:, :2]), r"shape \(5, 2\)")):
+    for wrong, got in ((None, "None"), (array(dg, c[:, :2]), r"shape \(5, 2\)")):
         with pytest.raises(ValueError, match=f"expected covariates of width 3, got {got}"):
             program.encode(x, covariates=wrong)
     with pytest.raises(ValueError, match=r"expected covariates of width 0, got shape \(5, 3\)"):

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from deepgen_ppl.typing import Array, Params
 
 if TYPE_CHECKING:
@@ -127,10 +129,21 @@ class Program(ABC):
         return nets | {k: self.engine.arrays.to_numpy(v).copy() for k, v in self.arrays.items()}
 
     def from_canonical(self, arrays: Mapping[str, Any]) -> Any:
-        """The same program with these arrays: the inverse of `canonical`, on either engine."""
+        """The same program with these arrays: the inverse of `canonical`, on either engine.
+
+        Raises:
+            ValueError: for missing or unknown names, or other shapes.
+        """
+        own = {k: tuple(v.shape) for k, v in self.canonical().items()}
+        got = {k: tuple(np.shape(v)) for k, v in arrays.items()}
+        if own != got:
+            wrong = sorted(k for k in own.keys() | got.keys() if own.get(k) != got.get(k))
+            raise ValueError(
+                f"expected arrays of the shape { ({k: own.get(k) for k in wrong}) }, got { ({k: got.get(k) for k in wrong}) }"
+            )
         nets = {}
         for n in self.networks:
             inner = {k[len(n) + 1 :]: v for k, v in arrays.items() if k.startswith(f"{n}.")}
             nets[n] = self.engine.nn.from_canonical(getattr(self, n), inner)
-        own = {k: self.engine.arrays.asarray(arrays[k]) for k in self.arrays}
-        return self._replace(**nets, arrays=own)
+        trained = {k: self.engine.arrays.asarray(arrays[k]) for k in self.arrays}
+        return self._replace(**nets, arrays=trained)

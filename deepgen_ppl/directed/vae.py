@@ -100,6 +100,8 @@ class VAE(Program):
         """
         if not isinstance(likelihood, Unit):
             raise TypeError(f"expected a unit for the likelihood, such as Bernoulli(784), got {likelihood!r}")
+        if not isinstance(latent, (int, np.integer)) or latent < 1:
+            raise ValueError(f"expected a positive integer for latent, got {latent!r}")
         nn = cls.engine.nn
         first, second = cls.engine.random.split(cls.engine.random.rng(rng), 2)
         width, hidden = likelihood.width, tuple(hidden)
@@ -187,6 +189,8 @@ class VAE(Program):
             raise ValueError(f"expected a {name} with outputs of width {width}, got {_shape(out)}")
 
     def _encode(self, net: Any, x: Array, covariates: Array | None) -> Distribution:
+        if x.shape[-1] != self.likelihood.size:
+            raise ValueError(f"expected x of shape (..., {self.likelihood.size}), got {_shape(x)}")
         s = self.likelihood.statistic(self.engine, x, self.like)
         out = net(self._with(s, covariates))
         self._check_width("encoder", out, 2 * self.latent)

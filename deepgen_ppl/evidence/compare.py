@@ -52,9 +52,16 @@ class Comparison:
     measure: str
 
     def better_than(self, name: str, z: float = 3.0) -> list[str]:
-        """Models whose upper side lies below this one's lower side by more than z standard errors of both."""
-        mine = self.evidence[name].interval(z)[0]
-        return [other for other, e in self.evidence.items() if other != name and mine > e.interval(z)[1]]
+        """Models whose upper side lies below this one's lower side.
+
+        By more than z Monte Carlo standard errors of both, and by more than z standard errors of the paired differences
+        over the data.
+        """
+        mine = self.evidence[name]
+        others = [
+            other for other, e in self.evidence.items() if other != name and mine.interval(z)[0] > e.interval(z)[1]
+        ]
+        return [other for other in others if _apart(mine.pointwise - self.evidence[other].pointwise, z)]
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict a model with the columns of the table; NaN where nothing is claimed."""
@@ -118,6 +125,11 @@ class Comparison:
         return "\n".join(lines)
 
 
+def _apart(differences: np.ndarray, z: float) -> bool:
+    """Whether the mean of paired differences lies above zero by z of its standard errors."""
+    return bool(differences.mean() > z * differences.std(ddof=1) / math.sqrt(len(differences)))
+
+
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}"
 
@@ -133,8 +145,8 @@ def compare(models: Mapping[str, Any], x: Any, *, rng: Rng | int, options: Evide
     """Both sides of log p(x) of every model, in one table.
 
     A model is said to be better than another only where its lower side lies above the other's upper side by more than
-    three standard errors of both; so on real data a directed model can be shown to beat a large machine, and not the
-    reverse.
+    three standard errors of both and of the paired differences over the data; so on real data a directed model can be
+    shown to beat a large machine, and not the reverse.
 
     Args:
         models: name -> machine or program, on either engine.

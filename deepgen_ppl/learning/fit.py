@@ -7,6 +7,7 @@ rows, the history, validation, callbacks and checkpoints, the same on both engin
 from __future__ import annotations
 
 import json
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -92,7 +93,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     checkpoint: str | Path | None = None,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> Fit:
     """Train a model; it is not changed, the trained one is returned.
 
@@ -109,7 +110,7 @@ def fit(
         callbacks: called after each epoch with (epoch, model, history); one that returns True stops the training.
         checkpoint: file to write after each epoch.
         resume: whether to go on from `checkpoint` where it exists.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar; by default where standard error is a terminal.
 
     Raises:
         ValueError: for data that do not fit the model, or a checkpoint of another run.
@@ -119,10 +120,9 @@ def fit(
         RuntimeWarning: when a loss is not finite; training stops and the last good model is returned.
     """
     engine = model.engine
-    if epochs < 1 or batch_size < 1:
-        raise ValueError(
-            f"expected at least one epoch and one row a batch, got epochs={epochs}, batch_size={batch_size}"
-        )
+    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(number, (int, np.integer)) or number < 1:
+            raise ValueError(f"expected a positive integer for {name}, got {number!r}")
     if resume and checkpoint is None:
         raise ValueError("expected checkpoint=... with resume=True, got None")
     machine = isinstance(model, BoltzmannMachine)
@@ -141,7 +141,8 @@ def fit(
     run.settings["params"] = {k: list(v.shape) for k, v in model.params.items()}
     if resume and checkpoint is not None and Path(checkpoint).is_file():
         run.restore(checkpoint)
-    bar = progress_bar(range(run.epoch, epochs), type(model).__name__, show=progress)
+    show = sys.stderr.isatty() if progress is None else progress
+    bar = progress_bar(range(run.epoch, epochs), type(model).__name__, show=show)
     for _ in bar:
         if not run.stopped:
             run.one_epoch(bar)

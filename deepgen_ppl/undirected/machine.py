@@ -20,6 +20,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from deepgen_ppl.typing import Array, Distribution, Params, Rng, State
 from deepgen_ppl.undirected.couplings import Coupling
 from deepgen_ppl.undirected.energy import Block, Energy, draw_block
@@ -96,6 +98,8 @@ class BoltzmannMachine(Energy):
         for k, v in got.items():
             if tuple(v.shape) != (expected := (shapes | optional)[k]):
                 raise ValueError(f"expected {k} of shape {expected}, got shape {tuple(v.shape)}")
+            if self.engine.arrays.is_concrete(v) and (bad := _not_finite(self.engine.arrays.to_numpy(v))):
+                raise ValueError(f"expected finite values in {k}, got {bad} NaN or infinite of {np.size(v)}")
 
     def check_normalisable(self) -> None:
         """Check that exp(-E) has a finite sum; see `normalisable`.
@@ -288,6 +292,10 @@ class BoltzmannMachine(Energy):
     def __repr__(self) -> str:
         centred = ", centred" if any(k.endswith(".offset") for k in self.buffers) else ""
         return f"{type(self).__name__}({self.structure.describe()}{centred}; {self.like.dtype})"
+
+
+def _not_finite(x: np.ndarray) -> int:
+    return int((~np.isfinite(x)).sum())
 
 
 @draw_block.register

@@ -133,6 +133,8 @@ class Unit(ABC):
         Raises:
             ValueError: with what was expected and what came.
         """
+        if x.dtype.kind not in "buif":
+            raise ValueError(f"expected numbers in {name}, got dtype {x.dtype}")
         if x.ndim < 1 or x.shape[-1] != self.size:
             raise ValueError(f"expected {name} of shape (..., {self.size}) for {self!r}, got shape {x.shape}")
         if x.size == 0:

@@ -15,8 +15,10 @@ __all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL"]
 
 def asarray(x: Any, like: Any = None, dtype: Any = None) -> jax.Array:
     """Array of the engine; see `Arrays`."""
-    if isinstance(x, jax.core.Tracer) or (isinstance(x, jax.Array) and dtype is None and like is None):
-        return x if like is None else x.astype(like.dtype)
+    if isinstance(x, jax.core.Tracer):
+        return x.astype(like.dtype if like is not None else dtype or x.dtype)
+    if isinstance(x, jax.Array) and like is None and dtype is None:
+        return x
     if like is not None:
         return jnp.array(x, like.dtype)
     x = np.asarray(x)
