@@ -138,9 +138,8 @@ class Program(ABC):
         got = {k: tuple(np.shape(v)) for k, v in arrays.items()}
         if own != got:
             wrong = sorted(k for k in own.keys() | got.keys() if own.get(k) != got.get(k))
-            raise ValueError(
-                f"expected arrays of the shape { ({k: own.get(k) for k in wrong}) }, got { ({k: got.get(k) for k in wrong}) }"
-            )
+            expected, came = ({k: shapes.get(k) for k in wrong} for shapes in (own, got))
+            raise ValueError(f"expected arrays of the shapes {expected}, got {came}")
         nets = {}
         for n in self.networks:
             inner = {k[len(n) + 1 :]: v for k, v in arrays.items() if k.startswith(f"{n}.")}
