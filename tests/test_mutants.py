@@ -156,8 +156,8 @@ def test_offsets_that_leave_the_biases_behind(dg, plant):
         test_contrastive.check_offsets(dg)
 
 
-def test_energy_of_the_wrong_dtype_would_not_matter(dg):
-    """The checks run in float64 and at 1e-10: a relative error of 1e-8 in one weight is seen."""
+def test_checks_see_a_relative_error_of_1e_8(dg):
+    """They run in float64 and at 1e-10: one weight that is off in its eighth digit is seen."""
     m = cases.machine(dg, "rbm")
     w = m.params["v-h.weight"].clone()
     w[0, 0] *= 1 + 1e-8

@@ -28,9 +28,9 @@ def to_elpd(comparison: Comparison) -> dict[str, Any]:
         ValueError: if no model has a lower side.
     """
     scores = {
-        name: e.pointwise
+        name: e.pointwise - e.pointwise.mean() + e.lower.value  # log Z is common to all data
         for name, e in comparison.evidence.items()
-        if e.lower.kind in ("exact", "bound") and math.isclose(e.pointwise.mean(), e.lower.value, rel_tol=1e-6)
+        if e.lower.kind in ("exact", "bound")
     }
     if not scores:
         raise ValueError(f"expected a model with a lower side of log p(x), got none among {list(comparison.evidence)}")
@@ -64,11 +64,7 @@ def _inference_data_line(score: np.ndarray) -> Any:
 
 def _datatree_line(score: np.ndarray) -> Any:
     """ArviZ 1.x."""
-    utils = importlib.import_module("arviz_stats.utils")
-    cls = getattr(utils, "ELPDDataLOO", None) or utils.ELPDData
+    cls = importlib.import_module("arviz_stats.utils").ELPDDataLOO
     total, se = _summary(score)
-    values = {
-        "kind": "loo", "elpd": total, "se": se, "p": 0.0, "n_samples": 1, "n_data_points": len(score), "scale": "log",
-        "warning": False, "good_k": None, "elpd_i": _pointwise(score),
-    }  # fmt: skip
-    return cls(**values)
+    counts = {"n_samples": 1, "n_data_points": len(score)}
+    return cls(elpd=total, se=se, p=0.0, scale="log", warning=False, good_k=0.7, elpd_i=_pointwise(score), **counts)
