@@ -94,12 +94,11 @@ def few(dg, **options):
     return dg.EvidenceOptions(num_particles=20, **options)
 
 
-def made(lower, upper, mc_se=0.0):
-    """Evidence with these sides."""
-    sides = [
-        Estimate(v, mc_se, "bound", "given") if v is not None else Estimate.missing("none") for v in (lower, upper)
-    ]
-    return Evidence(*sides, Estimate(0.0, 0.0, "estimate", "given"), 0.1, 0.0, np.zeros(3), 0.0)
+def made(lower, upper, mc_se=0.0, spread=0.0):
+    """Evidence with these sides; pointwise values about the side that there is."""
+    sides = [Estimate.missing("none") if v is None else Estimate(v, mc_se, "bound", "given") for v in (lower, upper)]
+    pointwise = (upper if lower is None else lower) + spread * np.array([-1.0, 0.0, 1.0])
+    return Evidence(*sides, Estimate(pointwise.mean(), 0.0, "estimate", "given"), 0.1, 0.0, pointwise, 0.0)
 
 
 # --- exact rows
@@ -505,6 +504,10 @@ def test_better_only_where_the_bounds_are_apart(dg):
     noisy = dg.Comparison({"a": made(-1.0, None, 0.2), "b": made(None, -2.0, 0.2)}, 3, "")
     assert noisy.better_than("a") == []  # 1 nat apart, 3 x (0.2 + 0.2) = 1.2 needed
     assert noisy.better_than("a", z=2.0) == ["b"]
+    scattered = dg.Comparison({"a": made(-1.0, None, spread=1.0), "b": made(None, -2.0)}, 3, "")
+    assert scattered.better_than("a") == []  # differences over the data: 1 +- 0.58
+    paired = dg.Comparison({"a": made(-1.0, None, spread=1.0), "b": made(None, -2.0, spread=1.0)}, 3, "")
+    assert paired.better_than("a") == ["b"]
     withheld = made(None, -7.0)
     upper = dataclasses.replace(withheld.upper, mc_se=math.nan, margin=3.7)
     found = {"a": made(-1.0, None), "b": dataclasses.replace(withheld, upper=upper)}

@@ -104,7 +104,7 @@ def check_estimates(dg, objective, pair, x, exact, se_cap, repetitions=300):
 # -- the exact value of IWAE -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("k", [1, 2, 5, 50])
+@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(5, marks=pytest.mark.slow), 50])
 def test_iwae(dg, k):
     """Twenty copies of the data, so that the repetitions are worth more."""
     x, exact = np.tile(X, 20), 20 * conjugate_exact(k).sum()
@@ -191,7 +191,7 @@ def test_iwae_with_a_plate_inside_the_data_plate(dg):
     sampled(check_estimates(dg, objective, pair, x, exact, se_cap=0.12, repetitions=400), 25)
 
 
-# -- planted mutants must fail -----------------------------------------------------------------------------------------
+# -- planted mutants must fail; they sit in code that both engines share, so one engine will do ---------------------------
 
 
 def without_log_k(engine, local):
@@ -215,33 +215,44 @@ def scaled_globals(self, engine, w):
 
 
 @pytest.mark.parametrize("mutant", [without_log_k, mean_in_place_of_logmeanexp])
-def test_mutants_of_the_bound_fail(dg, monkeypatch, mutant):
+def test_mutants_of_the_bound_fail(dg_pyro, monkeypatch, mutant):
     monkeypatch.setattr(objectives, "log_mean_over_particles", mutant)
     x, exact = np.tile(X, 20), 20 * conjugate_exact(5).sum()
     with pytest.raises(GateError, match="p ="):
-        check_estimates(dg, dg.IWAE(num_particles=5), conjugate(dg), x, exact, se_cap=0.8)(21, 1)
+        check_estimates(dg_pyro, dg_pyro.IWAE(num_particles=5), conjugate(dg_pyro), x, exact, se_cap=0.8)(21, 1)
 
 
-def test_the_mutant_with_the_scale_inside_the_logarithm_fails(dg, monkeypatch):
+def test_the_mutant_with_the_scale_inside_the_logarithm_fails(dg_pyro, monkeypatch):
     monkeypatch.setattr(objectives.ProgramObjective, "evaluate", scale_inside)
-    pair = scaled(dg, conjugate(dg), 7.0)
+    pair = scaled(dg_pyro, conjugate(dg_pyro), 7.0)
     with pytest.raises(GateError, match="p ="):
-        check_estimates(dg, dg.IWAE(num_particles=5), pair, X, 7 * conjugate_exact(5).sum(), se_cap=2.0)(23, 1)
+        check_estimates(dg_pyro, dg_pyro.IWAE(num_particles=5), pair, X, 7 * conjugate_exact(5).sum(), se_cap=2.0)(
+            23, 1
+        )
 
 
 @pytest.mark.parametrize("mutant", [sum_over_globals, scaled_globals])
-def test_mutants_of_the_global_part_fail(dg, monkeypatch, mutant):
+def test_mutants_of_the_global_part_fail(dg_pyro, monkeypatch, mutant):
     monkeypatch.setattr(objectives.ProgramObjective, "evaluate", mutant)
-    objective = dg.IWAE(num_particles=5, num_global=3)
+    objective = dg_pyro.IWAE(num_particles=5, num_global=3)
     with pytest.raises(GateError, match="p ="):
-        check_estimates(dg, objective, hierarchy(dg), X, hierarchy_exact(5), se_cap=0.5, repetitions=600)(24, 1)
+        check_estimates(dg_pyro, objective, hierarchy(dg_pyro), X, hierarchy_exact(5), se_cap=0.5, repetitions=600)(
+            24, 1
+        )
 
 
 # -- ELBO --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("analytic_kl", [False, True])
-@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize(
+    ("analytic_kl", "k"),
+    [
+        (False, 4),
+        (True, 1),
+        pytest.param(False, 1, marks=pytest.mark.slow),
+        pytest.param(True, 4, marks=pytest.mark.slow),
+    ],
+)
 def test_elbo(dg, analytic_kl, k):
     """E_q log p(x | z) - KL, with the divergence sampled or in closed form."""
     objective = dg.ELBO(num_particles=k, analytic_kl=analytic_kl)
@@ -370,7 +381,7 @@ def gradients(dg, objective, repetitions, seed):
     return out
 
 
-@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_gradients_are_those_of_the_exact_bound(dg, param_store, k):
     """With respect to a parameter of the guide and one of the model."""
     h = 1e-3

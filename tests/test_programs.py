@@ -566,7 +566,7 @@ def bars():
     return images.reshape(40, 16)
 
 
-@pytest.mark.parametrize("how", ["fit", "svi"])
+@pytest.mark.parametrize("how", [pytest.param("fit", marks=pytest.mark.slow), "svi"])
 def test_networks_of_the_users_own_train(dg, param_store, how):
     encoder, decoder = own_networks(dg)
     program = dg.VAE.init(0, dg.Bernoulli(16), 2, encoder=encoder, decoder=decoder)

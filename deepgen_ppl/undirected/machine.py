@@ -112,8 +112,14 @@ class BoltzmannMachine(Energy):
     # -- immutable updates -------------------------------------------------------------------------------------------
 
     def with_params(self, params: Params) -> Self:
-        """The same machine with other trained arrays; unknown names raise, missing ones are kept."""
-        return self._replace(params=self._updated("params", params))
+        """The same machine with other trained arrays; names not given keep theirs.
+
+        Raises:
+            ValueError: for unknown names, other shapes, or a machine that has no normaliser.
+        """
+        new = self._replace(params=self._updated("params", params))
+        new.check_normalisable()
+        return new
 
     def with_buffers(self, buffers: Params) -> Self:
         """The same machine with other offsets."""
