@@ -131,7 +131,7 @@ def test_neither_an_array_nor_batches(dg, data):
 
 @pytest.mark.parametrize(("option", "value"), [("epochs", 0), ("epochs", -1), ("batch_size", 0), ("batch_size", -5)])
 def test_epochs_and_rows(dg, option, value):
-    with pytest.raises(ValueError, match=f"expected at least one epoch and one row a batch, got .*{option}={value}"):
+    with pytest.raises(ValueError, match=f"expected a positive integer for {option}, got {value}"):
         fit(dg, "vae", BITS, **{option: value})
 
 
@@ -139,7 +139,7 @@ def test_epochs_and_rows(dg, option, value):
     ("option", "value"), [("epochs", 1.5), ("batch_size", 2.5), ("epochs", "3"), ("batch_size", None)]
 )
 def test_epochs_and_rows_are_integers(dg, option, value):
-    with pytest.raises((TypeError, ValueError), match=f"expected .*{option}"):
+    with pytest.raises(ValueError, match=f"expected a positive integer for {option}, got {value!r}"):
         fit(dg, "vae", BITS, **{option: value})
 
 

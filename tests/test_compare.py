@@ -14,7 +14,7 @@ from gates import LEVEL, gate_mean, sampled
 from scipy import stats
 from scipy.special import logsumexp
 
-from deepgen_ppl.evidence.compare import COLUMNS
+from deepgen_ppl.evidence.compare import COLUMNS, Comparison
 from deepgen_ppl.evidence.estimates import CERTIFIED, Estimate, log_mean_exp
 from deepgen_ppl.evidence.evidence import Evidence
 from deepgen_ppl.evidence.importance import importance_log_likelihood
@@ -531,6 +531,13 @@ def test_exact_models_are_ranked(dg):
     assert table.better_than("peaked") == ["uniform"]
     assert table.evidence["uniform"].lower.value == pytest.approx(-4 * math.log(2), abs=1e-5)
     assert table.evidence["peaked"].lower.value == pytest.approx(-4 * math.log1p(math.exp(-3)), abs=1e-5)
+
+
+def test_one_datum_ranks_nothing():
+    """A single difference has no standard error."""
+    one = {"a": made(-1.0, None), "b": made(None, -2.0)}
+    one = {name: dataclasses.replace(e, pointwise=e.pointwise[:1]) for name, e in one.items()}
+    assert Comparison(one, 1, "").better_than("a") == []
 
 
 def test_models_of_both_engines_in_one_table():

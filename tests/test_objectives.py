@@ -191,7 +191,7 @@ def test_iwae_with_a_plate_inside_the_data_plate(dg):
     sampled(check_estimates(dg, objective, pair, x, exact, se_cap=0.12, repetitions=400), 25)
 
 
-# -- planted mutants must fail; they sit in code that both engines share, so one engine will do ---------------------------
+# -- planted mutants must fail; they sit in code that both engines share -----------------------------------------------
 
 
 def without_log_k(engine, local):
@@ -244,15 +244,8 @@ def test_mutants_of_the_global_part_fail(dg_pyro, monkeypatch, mutant):
 # -- ELBO --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("analytic_kl", "k"),
-    [
-        (False, 4),
-        (True, 1),
-        pytest.param(False, 1, marks=pytest.mark.slow),
-        pytest.param(True, 4, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("analytic_kl", [False, True])
+@pytest.mark.parametrize("k", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_elbo(dg, analytic_kl, k):
     """E_q log p(x | z) - KL, with the divergence sampled or in closed form."""
     objective = dg.ELBO(num_particles=k, analytic_kl=analytic_kl)

@@ -127,7 +127,9 @@ class Comparison:
 
 def _apart(differences: np.ndarray, z: float) -> bool:
     """Whether the mean of paired differences lies above zero by z of its standard errors."""
-    return bool(differences.mean() > z * differences.std(ddof=1) / math.sqrt(len(differences)))
+    if (n := len(differences)) < 2:
+        return False
+    return bool(differences.mean() > z * differences.std(ddof=1) / math.sqrt(n))
 
 
 def _number(value: float) -> str:
