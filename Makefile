@@ -18,6 +18,8 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 DEMO_ARGS ?= --data digits --models rbm16,rbm,dbm,vae,iwae --engine numpyro --epochs 30 --out demo --seed 0
 # Further arguments for pytest (`make test ARGS="-k rbm"`) or for a benchmark (`make result NAME=x ARGS=--smoke`).
 ARGS ?=
+# Most of the tests' time is compilation: XLA without its optimisations takes two thirds of it.
+TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
 # Processes for the tests.
 JOBS ?= 2
 
@@ -41,7 +43,7 @@ test-all: lint types pytest ## Lint, types, and all tests.
 
 pytest: $(VENV)/.test
 	@echo "==> tests: pytest $(MARKERS) $(ARGS)"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(MARKERS) $(ARGS)
+	@XLA_FLAGS="$(TEST_XLA_FLAGS)" $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(MARKERS) $(ARGS)
 
 lint: $(VENV)/.test ## Ruff: rules and format.
 	@echo "==> lint: ruff check, ruff format --check"
