@@ -5,7 +5,7 @@ import numpy as np
 import oracles
 import pytest
 from cases import CASES, FINITE, compiled, oracle, to_engine, to_numpy
-from gates import g_test, gate_mean, sampled
+from gates import g_test, gate, gate_mean, sampled
 
 from deepgen_ppl.evidence import ais as ais_module
 from deepgen_ppl.evidence.estimates import log_mean_exp
@@ -338,8 +338,9 @@ def test_temperatures_go_from_zero_to_one(dg, betas):
 
 def test_bad_starts_are_refused(dg):
     m = cases.machine(dg, "rbm", np.float32)
-    with pytest.raises(ValueError, match="expected a start without couplings, whose log Z is known"):
-        dg.ais(m, 0, start=m)
+    large = dg.RBM.init(0, 40, 30)
+    with pytest.raises(ValueError, match="expected a start whose log Z is known and that can be drawn from"):
+        dg.ais(large, 0, start=large)
     with pytest.raises(ValueError, match="the same layers"):
         dg.ais(m, 0, start=independent_machine(dg.RBM.init(0, 5, 3)))
     keep = m.structure.split[0][0]
@@ -379,3 +380,17 @@ def test_exact_draws(dg, name):
 def test_exact_draws_are_in_the_machines_dtype(dg):
     drawn = draw_exact(dg.engine.random.rng(0), cases.machine(dg, "gaussian_bernoulli_rbm", np.float32), 3)
     assert {n: to_numpy(dg, x).dtype for n, x in drawn.items()} == {"v": np.float32, "h": np.float32}
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_start_with_couplings(dg, reverse):
+    """Along the path between two machines with couplings: E[w] = Z_b / Z_a forward and Z_a / Z_b in reverse."""
+    generator = np.random.default_rng(5)
+    first, second = (
+        dg.RBM(*(generator.normal(size=shape).astype("float32") for shape in ((5, 4), (5,), (4,)))) for _ in range(2)
+    )
+    exact = dg.exact_log_normalizer(second).value
+    estimate = dg.ais(second, 0, start=first, betas=50, num_runs=2000, reverse=reverse)
+    log_ratio = estimate.log_weights - exact
+    weights = np.exp(-log_ratio if reverse else log_ratio)
+    gate(weights.mean(), weights.std(ddof=1) / np.sqrt(2000), 1.0, 2000, se_cap=0.05)

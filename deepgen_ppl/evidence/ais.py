@@ -1,6 +1,6 @@
 r"""Annealed importance sampling, both ways, along the geometric path between two machines.
 
-Forward, from exact draws of a start without couplings (Z_a known):
+Forward, from exact draws of a start whose Z_a is known (one without couplings, or one small enough to enumerate):
 
     log w = sum_k log f_(b_k)(x_(k-1)) - log f_(b_(k-1))(x_(k-1)),    x_k ~ T_(b_k)(. | x_(k-1)),    E[w] = Z / Z_a
 
@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepgen_ppl.evidence.estimates import LogNormalizer, log_mean_exp
-from deepgen_ppl.evidence.exact import DRAW_BITS, draw_exact, enumerable, machine_fingerprint
+from deepgen_ppl.evidence.exact import (
+    DRAW_BITS,
+    draw_exact,
+    enumerable,
+    exact_log_normalizer,
+    machine_fingerprint,
+)
 from deepgen_ppl.progress import progress_bar
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.undirected.initial import mean_statistic
@@ -142,7 +148,8 @@ def ais(
         rng: seed or generator.
         betas: number of inverse temperatures (equally spaced), or an increasing array from 0 to 1.
         num_runs: number of independent runs.
-        start: machine without couplings at beta = 0; by default one with the base rates of `data`, or else the
+        start: machine at beta = 0 with the same layers, without couplings or with at most 2^20 joint states on its
+            smaller side; by default one without couplings that has the base rates of `data`, or else the
             machine's offsets.
         data: (N, V) for the base rates of the default start.
         reverse: anneal from the machine to the start.
@@ -155,22 +162,23 @@ def ais(
         estimate from `initial` has kind `estimate`. Forward runs carry their weighted particles.
 
     Raises:
-        ValueError: for temperatures that do not go from 0 to 1, a start with couplings, or reverse runs without draws.
+        ValueError: for temperatures that do not go from 0 to 1, a start whose log Z is not known, or reverse runs
+            without draws.
     """
     engine = machine.engine
     betas = _check_betas(betas)
     if num_runs < 1:
         raise ValueError(f"expected at least one run, got num_runs={num_runs}")
     start = _start(machine, data) if start is None else start
-    if start.structure.couplings:
-        raise ValueError(f"expected a start without couplings, whose log Z is known, got {start!r}")
+    _check_start(start, machine)
     rng = engine.random.rng(rng, machine.like)
     first, rest = engine.random.split(rng, 2)
-    with engine.control.double():
-        log_z_start = float(_compiled(engine, _log_z_independent)(start.astype("float64")))
+    log_z_start = _log_z_of_start(start)
     flags: tuple[str, ...] = ()
     if reverse:
         position, flags = _draws_of(first, machine, num_runs, initial)
+    elif start.structure.couplings:
+        position, _ = _draws_of(first, start, num_runs, None)
     else:
         position = _compiled(engine, _draw_independent, num_runs)(first, start)
     position = {n: position[n] for n in machine.structure.split[0]}
@@ -228,6 +236,22 @@ def _start(machine: BoltzmannMachine, data: Any) -> BoltzmannMachine:
     return independent_machine(
         machine, {visible: mean_statistic(type(machine), machine.structure.layers[visible], data)}
     )
+
+
+def _check_start(start: BoltzmannMachine, machine: BoltzmannMachine) -> None:
+    couplings = set(start.structure.couplings)
+    if couplings and not (couplings <= set(machine.structure.couplings) and enumerable(start, DRAW_BITS)):
+        raise ValueError(
+            "expected a start whose log Z is known and that can be drawn from: without couplings, or with some of the "
+            f"machine's own and at most 2^{DRAW_BITS:g} joint states, got {start!r}"
+        )
+
+
+def _log_z_of_start(start: BoltzmannMachine) -> float:
+    if start.structure.couplings:
+        return float(exact_log_normalizer(start).value)
+    with start.engine.control.double():
+        return float(_compiled(start.engine, _log_z_independent)(start.astype("float64")))
 
 
 def _draw_exact(num: int, rng: Rng, machine: BoltzmannMachine) -> Position:
