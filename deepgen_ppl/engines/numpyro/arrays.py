@@ -15,13 +15,11 @@ __all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL"]
 
 def asarray(x: Any, like: Any = None, dtype: Any = None) -> jax.Array:
     """Array of the engine; see `Arrays`."""
-    if isinstance(x, jax.core.Tracer):
-        return x.astype(like.dtype if like is not None else dtype or x.dtype)
-    if isinstance(x, jax.Array) and like is None and dtype is None:
-        return x
     if like is not None:
-        return jnp.array(x, like.dtype)
-    x = np.asarray(x)
+        return x.astype(like.dtype) if isinstance(x, jax.core.Tracer) else jnp.array(x, like.dtype)
+    if dtype is None and isinstance(x, jax.Array):
+        return x
+    x = x if isinstance(x, jax.core.Tracer) else np.asarray(x)
     if dtype is not None:
         dtype = jnp.dtype(dtype)
     elif x.dtype.kind == "f":

@@ -89,7 +89,8 @@ def mlp(rng: Any, sizes: Sequence[int], activation: str, dtype: Any = "float32")
     """A perceptron with Glorot-uniform weights and zero biases."""
     if activation not in ACTIVATIONS:
         raise ValueError(f"expected an activation among {sorted(ACTIVATIONS)}, got {activation!r}")
-    return wrap(MLP(tuple(sizes), activation, rngs=nnx.Rngs(rng), dtype=jnp.dtype(dtype)))
+    dtype = asarray(np.zeros(1), dtype=dtype).dtype  # refuses float64 that would be rounded
+    return wrap(MLP(tuple(sizes), activation, rngs=nnx.Rngs(rng), dtype=dtype))
 
 
 def wrap(network: Any) -> Net:
