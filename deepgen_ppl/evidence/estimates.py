@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -151,8 +151,3 @@ class Contrastive:
     def __repr__(self) -> str:
         shapes = {k: tuple(v.shape) for k, v in self.particles.items()}
         return f"Contrastive(particles {shapes})"
-
-
-def is_estimate(x: Any) -> bool:
-    """Whether `x` is an estimate of log Z."""
-    return isinstance(x, LogNormalizer)
