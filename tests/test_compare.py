@@ -609,8 +609,11 @@ def test_wrong_temperatures_and_starts_are_refused(dg):
     for betas in (1, np.array([0.0, 0.5]), np.array([0.0, 0.7, 0.3, 1.0]), np.zeros((2, 2))):
         with pytest.raises(ValueError, match="expected inverse temperatures that increase from 0 to 1"):
             dg.ais(rbm, 0, betas=betas, num_runs=4)
-    with pytest.raises(ValueError, match="expected a start without couplings"):
-        dg.ais(rbm, 0, betas=4, num_runs=4, start=rbm)
+    large = dg.RBM.init(0, 24, 22)
+    with pytest.raises(ValueError, match=r"expected a start whose log Z is known .* at most 2\^20 joint states, got"):
+        dg.ais(large, 0, betas=4, num_runs=4, start=large)
+    with pytest.raises(ValueError, match="expected two machines with the same layers"):
+        dg.ais(rbm, 0, betas=4, num_runs=4, start=dg.RBM.init(0, 3, 2))
     with pytest.raises(ValueError, match=r"expected draws from the machine \(initial=\.\.\.\) for reverse AIS"):
         dg.ais(dg.RBM.init(0, 24, 22), 0, betas=4, num_runs=4, reverse=True)
     with pytest.raises(ValueError, match="expected `initial` with 4 draws"):
