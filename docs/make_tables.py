@@ -1,4 +1,4 @@
-"""Write the tables of the README and of the pages from docstrings, and the demo's table from its CSV file.
+"""Write the tables of the README and of the pages: from docstrings, the demo's CSV file and the files of results.
 
 python docs/make_tables.py [--check]
 
@@ -7,7 +7,9 @@ is written, and the exit status is 1 where a table is not up to date.
 """
 
 import csv
+import functools
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -78,12 +80,44 @@ def number(text):
     return "-" if text == "nan" else f"{float(text):.2f}"
 
 
+def recorded(name):
+    """The record of a benchmark, and the lines that say how it was made."""
+    record = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    how = f"engine {record['engine']}, seed {record['seed']}, commit {record['commit']}; {record['machine']}"
+    made = f"*Command: `{record['command']}`; {how}; {record['date']}; {record['seconds']:.0f} s.*"
+    return record["values"], ["", made]
+
+
+def figures(name):
+    """Values beside published ones."""
+    values, made = recorded(name)
+    rows = ["| key | value | s.e. | kind | published | how |", "|---|--:|--:|---|--:|---|"]
+    for key, v in values.items():
+        cells = [number(str(v[c])) if v[c] is not None else "-" for c in ("value", "se", "published")]
+        rows.append(f"| `{key}` | {cells[0]} | {cells[1]} | {v['kind']} | {cells[2]} | {one_line(v['note'])} |")
+    return "\n".join(rows + made)
+
+
+def ratios(name):
+    """Ratios of CPU times, with the times."""
+    values, made = recorded(name)
+    rows = ["| contestant | CPU ms | ratio | s.e. | of |", "|---|--:|--:|--:|---|"]
+    for key, v in values.items():
+        if v["kind"] == "ratio":
+            ms = values.get(key.removesuffix("ratio") + "ms", {"value": None})["value"]
+            cells = ["-" if x is None else f"{x:.3g}" for x in (ms, v["value"], v["se"])]
+            rows.append(f"| `{key.removesuffix('.ratio')}` | {' | '.join(cells)} | {one_line(v['note'])} |")
+    return "\n".join(rows + made)
+
+
 TABLES = {
     "models": lambda: listing(BoltzmannMachine, Program),
     "objectives": lambda: listing(Objective),
     "kernels": lambda: listing(Kernel),
     "units": lambda: listing(Unit, Coupling),
     "demo": demo,
+    "mnist_rbm": lambda: figures("mnist_rbm"),
+    **{name: functools.partial(ratios, name) for name in ("speed_gibbs", "speed_pcd", "speed_ais", "speed_svi")},
 }
 
 

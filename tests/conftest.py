@@ -1,7 +1,13 @@
-"""Fixtures of all tests. Nothing global is changed: no seeds, no precision, no host settings."""
+"""Fixtures of all tests, and the cost of each row of the contract tables, printed at the end.
 
+Nothing global is changed: no seeds, no precision, no host settings.
+"""
+
+import collections
 import contextlib
 import importlib
+import statistics
+import time
 
 import pytest
 
@@ -54,3 +60,47 @@ def param_store():
 
             stack.enter_context(pyro.get_param_store().scope())
         yield
+
+
+ROW_LIMIT = 10.0
+"""CPU-seconds that all fast tests of a row may take on one engine."""
+
+
+def row_of(item):
+    """(row, engine) of a test over a contract table (parameter `name` or `kind`), or None."""
+    params = getattr(item, "callspec", None) and item.callspec.params or {}
+    row = params.get("name", params.get("kind"))
+    return (row, params["dg"]) if isinstance(row, str) and "dg" in params else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Note when a test begins."""
+    item.began = time.process_time()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item):
+    """Note what a test of a row has cost."""
+    outcome = yield
+    if row := row_of(item):
+        item.user_properties.append(("row", [*row, time.process_time() - item.began]))
+    return outcome
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what the rows have cost."""
+    spent = collections.Counter()
+    for report in (r for reports in terminalreporter.stats.values() for r in reports):
+        if getattr(report, "when", "") == "teardown":
+            for _, (row, engine, seconds) in (p for p in report.user_properties if p[0] == "row"):
+                spent[f"{row} on {engine}"] += seconds
+    if spent:
+        largest = ", ".join(f"{row} {seconds:.1f}" for row, seconds in spent.most_common(5))
+        over = sum(seconds > ROW_LIMIT for seconds in spent.values())
+        terminalreporter.section("cost of the rows")
+        terminalreporter.line(
+            f"{len(spent)} rows of the contract tables, CPU-seconds an engine: "
+            f"median {statistics.median(spent.values()):.1f}, largest {largest}; {over} above {ROW_LIMIT:g}"
+        )

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepgen_ppl import datasets
+from deepgen_ppl import datasets, sources
 
-SOURCES = (datasets._MNIST, datasets._BINARIZED_MNIST)
+SOURCES = (sources.MNIST, sources.BINARIZED_MNIST)
 needs_data = pytest.mark.skipif(
-    not all(Path(os.environ.get(datasets.DATA_VARIABLE, ""), source.local).is_file() for source in SOURCES),
-    reason=f"{datasets.DATA_VARIABLE} names no folder with {' and '.join(source.local for source in SOURCES)}",
+    not all(Path(os.environ.get(sources.DATA_VARIABLE, ""), source.local).is_file() for source in SOURCES),
+    reason=f"{sources.DATA_VARIABLE} names no folder with {' and '.join(source.local for source in SOURCES)}",
 )
 
 
@@ -110,8 +110,8 @@ def test_binarized_mnist():
 @needs_data
 def test_public_amat_files_are_the_local_arrays(tmp_path):
     """The text of the public files, written from the local bits, has the checksum that a download must have."""
-    source = datasets._BINARIZED_MNIST
-    arrays = np.load(os.path.join(os.environ[datasets.DATA_VARIABLE], source.local))
+    source = sources.BINARIZED_MNIST
+    arrays = np.load(os.path.join(os.environ[sources.DATA_VARIABLE], source.local))
     for key, (name, sha256) in source.files.items():
         bits = np.unpackbits(arrays[key], axis=1)
         text = np.full((len(bits), 2 * 784), ord(" "), dtype=np.uint8)
@@ -128,7 +128,7 @@ def test_amat_files_in_the_cache_folder_need_no_network(tmp_path, monkeypatch, o
         text = np.full((len(x), 2 * 784), ord(" "), dtype=np.uint8)
         text[:, ::2], text[:, -1] = x.astype(np.uint8) + ord("0"), ord("\n")
         (tmp_path / f"binarized_mnist_{name}.amat").write_bytes(text.tobytes())
-    monkeypatch.delenv(datasets.DATA_VARIABLE)
+    monkeypatch.delenv(sources.DATA_VARIABLE)
     cached = datasets.load("binarized_mnist", cache=tmp_path)
     for x, y in zip(splits(local), splits(cached), strict=True):
         np.testing.assert_array_equal(x, y)
@@ -156,16 +156,16 @@ def offline(monkeypatch):
     ],
 )
 def test_offline_says_how_to_get_the_files_by_hand(name, local, first, other, tmp_path, monkeypatch, offline):
-    monkeypatch.delenv(datasets.DATA_VARIABLE, raising=False)
+    monkeypatch.delenv(sources.DATA_VARIABLE, raising=False)
     with pytest.raises(datasets.DatasetUnavailable, match=rf"{name}: cannot download http\S+{first}") as caught:
         datasets.load(name, cache=tmp_path, progress=False)
-    for part in ("ConnectionError: no route to", other, str(tmp_path), datasets.DATA_VARIABLE, local):
+    for part in ("ConnectionError: no route to", other, str(tmp_path), sources.DATA_VARIABLE, local):
         assert part in str(caught.value)
     assert isinstance(caught.value, RuntimeError)
 
 
 def test_a_data_folder_without_the_file_falls_back_to_the_download(tmp_path, monkeypatch, offline):
-    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(sources.DATA_VARIABLE, str(tmp_path))
     with pytest.raises(datasets.DatasetUnavailable, match="cannot download"):
         datasets.load("mnist", cache=tmp_path, progress=False)
 
@@ -177,7 +177,7 @@ def test_a_download_with_another_checksum_is_refused(tmp_path, monkeypatch):
         Path(output_file).write_bytes(b"not MNIST")
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", download)
-    monkeypatch.delenv(datasets.DATA_VARIABLE, raising=False)
+    monkeypatch.delenv(sources.DATA_VARIABLE, raising=False)
     with pytest.raises(datasets.DatasetUnavailable, match=r"ValueError: (SHA256|sha256) hash of downloaded file"):
         datasets.load("mnist", cache=tmp_path, progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -186,7 +186,7 @@ def test_a_download_with_another_checksum_is_refused(tmp_path, monkeypatch):
 def test_a_local_file_with_other_contents_is_refused(tmp_path, monkeypatch):
     x, y = np.zeros((3, 28, 28), np.uint8), np.zeros(3, np.uint8)
     np.savez(tmp_path / "mnist.npz", train_x=x, train_y=y, test_x=x, test_y=y)
-    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(sources.DATA_VARIABLE, str(tmp_path))
     with pytest.raises(
         datasets.DatasetUnavailable, match=r"expected contents with SHA-256 \w{64}; got .*\(3, 28, 28\)"
     ):
@@ -195,7 +195,7 @@ def test_a_local_file_with_other_contents_is_refused(tmp_path, monkeypatch):
 
 def test_a_local_file_with_other_keys_is_refused(tmp_path, monkeypatch):
     np.savez(tmp_path / "mnist.npz", images=np.zeros((3, 28, 28), np.uint8))
-    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(sources.DATA_VARIABLE, str(tmp_path))
     with pytest.raises(ValueError, match="expected the keys train_x, train_y, test_x, test_y; got images"):
         datasets.load("mnist")
 
@@ -204,14 +204,14 @@ def test_idx_parser_reads_big_endian_sizes(tmp_path):
     x = np.arange(300 * 2 * 3).reshape(300, 2, 3).astype(np.uint8)
     header = struct.pack(">HBB3I", 0, 8, 3, *x.shape)
     (tmp_path / "x.gz").write_bytes(gzip.compress(header + x.tobytes()))
-    np.testing.assert_array_equal(datasets._parse_idx(tmp_path / "x.gz"), x)
+    np.testing.assert_array_equal(sources._parse_idx(tmp_path / "x.gz"), x)
 
 
 @pytest.mark.parametrize("end", ["\n", " \n", "\r\n"])
 def test_amat_parser_does_not_mind_white_space(tmp_path, end):
     x = np.random.default_rng(0).integers(0, 2, size=(3, 784))
     (tmp_path / "x.amat").write_bytes("".join(" ".join(map(str, row)) + end for row in x).encode())
-    np.testing.assert_array_equal(np.unpackbits(datasets._parse_amat(tmp_path / "x.amat"), axis=1), x)
+    np.testing.assert_array_equal(np.unpackbits(sources._parse_amat(tmp_path / "x.amat"), axis=1), x)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_missing_library_names_the_extra(name, package, module, monkeypatch):
     for loaded in [key for key in sys.modules if key.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delenv(datasets.DATA_VARIABLE, raising=False)
+    monkeypatch.delenv(sources.DATA_VARIABLE, raising=False)
     with pytest.raises(ModuleNotFoundError, match=rf"needs {package}.*pip install 'deepgen-ppl\[data\]'"):
         datasets.load(name)
 

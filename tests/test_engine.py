@@ -13,6 +13,7 @@ from gates import g_test, gate_mean, sampled
 from scipy import special, stats
 
 from deepgen_ppl.engines import base
+from deepgen_ppl.learning.log_weights import Weighing
 
 GROUPS = {
     "arrays": base.Arrays,
@@ -956,7 +957,7 @@ def test_log_weights_of_the_exact_posterior(dg, num_local, num_global):
             ppl.sample("z", dist.Normal(x / 2, one * 0.5**0.5))
 
     rng = dg.engine.random.rng(0)
-    w = dg.engine.host.log_weights(rng, model, guide, (array(dg, x),), {}, num_local=num_local, num_global=num_global)
+    w = dg.engine.host.log_weights(rng, model, guide, (array(dg, x),), {}, Weighing(num_local, num_global))
     assert tuple(w.local.shape) == (num_global, num_local, 3)
     assert tuple(w.global_.shape) == (num_global,)
     exact = stats.norm(0, 2**0.5).logpdf(x)

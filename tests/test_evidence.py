@@ -10,7 +10,9 @@ from gates import g_test, gate, gate_mean, sampled
 from deepgen_ppl.evidence import ais as ais_module
 from deepgen_ppl.evidence.estimates import log_mean_exp
 from deepgen_ppl.evidence.exact import draw_exact, enumerable
-from deepgen_ppl.undirected.path import Path, independent_machine
+from deepgen_ppl.evidence.temperatures import salakhutdinov_murray_betas
+from deepgen_ppl.undirected.independent import independent_machine
+from deepgen_ppl.undirected.path import Path
 
 finite = pytest.mark.parametrize("name", FINITE)
 ENUMERABLE = [name for name in CASES if name != "gaussian_gaussian"]
@@ -139,7 +141,7 @@ def test_temperatures_may_be_given_and_chunks_join(dg):
 
 
 def test_salakhutdinov_murray_temperatures():
-    betas = ais_module.salakhutdinov_murray_betas()
+    betas = salakhutdinov_murray_betas()
     assert len(betas) == 14_501
     assert (np.diff(betas) > 0).all()
     assert (betas[0], betas[-1]) == (0.0, 1.0)

@@ -13,8 +13,9 @@ from scipy.stats import multivariate_normal
 
 from deepgen_ppl.evidence.exact import log_normalizer_by_enumeration
 from deepgen_ppl.undirected import mean_field
+from deepgen_ppl.undirected.independent import independent_machine
 from deepgen_ppl.undirected.mean_field import MeanField
-from deepgen_ppl.undirected.path import Path, independent_machine
+from deepgen_ppl.undirected.path import Path
 
 every = pytest.mark.parametrize("name", CASES)
 finite = pytest.mark.parametrize("name", FINITE)

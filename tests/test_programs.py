@@ -605,7 +605,7 @@ def test_subclasses_of_the_users_own(dg):
         def model(self, x=None, *, covariates=None, size=None, num_data=None):
             host = self.engine.host
             decoder = host.module(self.site("decoder"), self.decoder, event_dim=1)
-            with self._data_plate(x, size, num_data):
+            with self.data_plate(x, size, num_data):
                 zero = array(dg, np.zeros(self.latent))
                 z = host.ppl.sample("z", host.dist.Normal(zero, zero + 3.0).to_event(1))
                 return host.ppl.sample("x", host.dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)

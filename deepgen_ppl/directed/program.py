@@ -6,8 +6,9 @@ host sees (`decoder.layers.0.kernel`, behind the program's own name where it has
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -72,6 +73,27 @@ class Program(ABC):
             TypeError: for a family that cannot be saved.
         """
         raise TypeError(f"expected a program that can be loaded, got {cls.__name__}, which has no from_config")
+
+    @contextlib.contextmanager
+    def data_plate(self, x: Array | None, size: int | None, num_data: int | None = None) -> Iterator[None]:
+        """The plate "data" at dim -1, over the rows of x or over `size` rows to be drawn.
+
+        Args:
+            x: data (N, ...), or None.
+            size: number of rows where x is None.
+            num_data: size of the data set that the rows stand for; scales their terms.
+
+        Raises:
+            ValueError: unless exactly one of x and size is given.
+        """
+        if (x is None) == (size is None):
+            got = None if x is None else f"shape {tuple(x.shape)}"
+            raise ValueError(f"expected either x or size, got x of {got} and size={size}")
+        host = self.engine.host
+        rows: Any = size if x is None else x.shape[0]
+        scale = contextlib.nullcontext() if num_data is None else host.handlers.scale(scale=num_data / rows)
+        with scale, host.ppl.plate("data", rows, dim=-1):
+            yield
 
     @property
     def like(self) -> Array:

@@ -10,7 +10,6 @@ Reference: Auto-Encoding Variational Bayes (Kingma & Welling, 2014), eq. 9-10 an
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -197,18 +196,13 @@ class VAE(Program):
         loc, log_scale = out[..., : self.latent], out[..., self.latent :]
         return self.engine.host.dist.Normal(loc, self.engine.xp.exp(log_scale)).to_event(1)
 
-    def _data_plate(self, x: Array | None, size: int | None, num_data: int | None) -> Any:
-        """The plate over data; `num_data` scales its terms to a whole data set."""
-        if (x is None) == (size is None):
-            raise ValueError(f"expected either x or size, got x of {_shape(x)} and size={size}")
+    def _prior(self) -> Distribution:
+        zero = self.engine.arrays.asarray(np.zeros(self.latent), like=self.like)
+        return self.engine.host.dist.Normal(zero, zero + 1.0).to_event(1)
+
+    def _check_data(self, x: Array | None) -> None:
         if x is not None and (x.ndim != 2 or x.shape[-1] != self.likelihood.size):
             raise ValueError(f"expected x of shape (N, {self.likelihood.size}), got {_shape(x)}")
-        rows: Any = size if x is None else x.shape[0]
-        stack = contextlib.ExitStack()
-        if num_data is not None:
-            stack.enter_context(self.engine.host.handlers.scale(scale=num_data / rows))
-        stack.enter_context(self.engine.host.ppl.plate("data", rows, dim=-1))
-        return stack
 
     def model(
         self,
@@ -229,9 +223,9 @@ class VAE(Program):
         ppl = self.engine.host.ppl
         decoder = self.engine.host.module(self.site("decoder"), self.decoder, event_dim=1)
         arrays = self._likelihood_arrays()
-        with self._data_plate(x, size, num_data):
-            zero = self.engine.arrays.asarray(np.zeros(self.latent), like=self.like)
-            z = ppl.sample("z", self.engine.host.dist.Normal(zero, zero + 1.0).to_event(1))
+        self._check_data(x)
+        with self.data_plate(x, size, num_data):
+            z = ppl.sample("z", self._prior())
             obs = None if x is None else self.likelihood.observed(self.engine, x, self.like)
             return ppl.sample("x", self._decode(decoder, z, covariates, arrays), obs=obs)
 
@@ -246,11 +240,9 @@ class VAE(Program):
         """q(z | x) for every row of x; the prior for `size` rows when x is None."""
         ppl = self.engine.host.ppl
         encoder = self.engine.host.module(self.site("encoder"), self.encoder, event_dim=1)
-        with self._data_plate(x, size, num_data):
-            if x is None:
-                zero = self.engine.arrays.asarray(np.zeros(self.latent), like=self.like)
-                return ppl.sample("z", self.engine.host.dist.Normal(zero, zero + 1.0).to_event(1))
-            return ppl.sample("z", self._encode(encoder, x, covariates))
+        self._check_data(x)
+        with self.data_plate(x, size, num_data):
+            return ppl.sample("z", self._prior() if x is None else self._encode(encoder, x, covariates))
 
     def encode(self, x: Any, *, covariates: Array | None = None) -> Distribution:
         """q(z | x) as a distribution of the host, batch shape (N,), event shape (D,)."""

@@ -32,25 +32,21 @@ from deepgen_ppl.evidence.exact import (
     exact_log_normalizer,
     machine_fingerprint,
 )
+from deepgen_ppl.evidence.temperatures import check_betas, pieces
 from deepgen_ppl.progress import progress_bar
 from deepgen_ppl.typing import Array, Rng
+from deepgen_ppl.undirected.independent import draw_independent, independent_machine, log_z_independent
 from deepgen_ppl.undirected.initial import mean_statistic
 from deepgen_ppl.undirected.machine import BoltzmannMachine
-from deepgen_ppl.undirected.path import Path, independent_machine
+from deepgen_ppl.undirected.path import Path
 
 if TYPE_CHECKING:
     from deepgen_ppl.engines.base import Engine
 
-__all__ = ["ais", "salakhutdinov_murray_betas"]
+__all__ = ["ais"]
 
 Position = dict[str, Array]
 Carry = tuple[Position, Array, Array]
-CHUNK = 500
-
-
-def salakhutdinov_murray_betas() -> np.ndarray:
-    """The 14,501 inverse temperatures of Salakhutdinov & Murray (2008), section 4.1."""
-    return np.concatenate([np.arange(0, 0.5, 1e-3), np.arange(0.5, 0.9, 1e-4), np.arange(0.9, 1.0, 1e-5), [1.0]])
 
 
 def _summed_out(path: Path, keep: Position) -> dict[str, tuple[Array, Array]]:
@@ -103,27 +99,6 @@ def _run(
     return engine.control.loop(lambda c, x: step(path, c, x), carry, (keys, low, high))[0]
 
 
-def _draw_independent(num: int, rng: Rng, machine: BoltzmannMachine) -> Position:
-    """Exact draws of a machine without couplings."""
-    engine, items = machine.engine, machine.uncentred().structure.items
-    position = {}
-    for key, (name, unit) in zip(engine.random.split(rng, len(items)), items, strict=True):
-        eta = machine.params[f"{name}.bias"]
-        eta = engine.xp.broadcast_to(eta, (num, *eta.shape))
-        position[name] = unit.draw(engine, key, eta, machine.layer_arrays(name))
-    return position
-
-
-def _log_z_independent(machine: BoltzmannMachine) -> Array:
-    """log Z = sum_l A_l(b_l) of a machine without couplings."""
-    machine = machine.uncentred()
-    total = -machine.buffers.get("energy_offset", 0.0)
-    for name, unit in machine.structure.items:
-        terms = unit.log_partition(machine.engine, machine.params[f"{name}.bias"], machine.layer_arrays(name))
-        total = total + machine.engine.xp.sum(terms)
-    return total
-
-
 @functools.cache
 def _compiled(engine: Engine, fn: Callable, *options: Any) -> Callable:
     return engine.control.compile(functools.partial(fn, *options))
@@ -166,7 +141,7 @@ def ais(
             without draws.
     """
     engine = machine.engine
-    betas = _check_betas(betas)
+    betas = check_betas(betas)
     if num_runs < 1:
         raise ValueError(f"expected at least one run, got num_runs={num_runs}")
     start = _start(machine, data) if start is None else start
@@ -180,15 +155,15 @@ def ais(
     elif start.structure.couplings:
         position, _ = _draws_of(first, start, num_runs, None)
     else:
-        position = _compiled(engine, _draw_independent, num_runs)(first, start)
+        position = _compiled(engine, _draw_start, num_runs)(first, start)
     position = {n: position[n] for n in machine.structure.split[0]}
     zero = engine.arrays.asarray(np.zeros(num_runs), like=machine.like)
     carry: Carry = (position, zero, zero)
-    pieces = _pieces(betas, reverse=reverse)
+    parts = pieces(betas, reverse=reverse)
     run = _compiled(engine, _run, reverse_step if reverse else forward_step)
-    keys = engine.random.split(rest, len(pieces))
-    for piece, key in zip(progress_bar(pieces, "AIS", show=progress), keys, strict=True):
-        low, high = (engine.arrays.asarray(b, like=machine.like) for b in piece)
+    keys = engine.random.split(rest, len(parts))
+    for part, key in zip(progress_bar(parts, "AIS", show=progress), keys, strict=True):
+        low, high = (engine.arrays.asarray(b, like=machine.like) for b in part)
         carry = run(start, machine, key, carry, low, high)
     log_w = engine.arrays.to_numpy(carry[1]).astype(float)
     value, se, _ = log_mean_exp(log_w)
@@ -209,24 +184,6 @@ def ais(
         flags=flags,
         **claims,
     )
-
-
-def _pieces(betas: np.ndarray, *, reverse: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (low, high) in pieces of one length; steps at beta = 1, which weigh nothing, fill up the last of them."""
-    steps = len(betas) - 1
-    count = -(-steps // CHUNK)
-    betas = np.concatenate([betas, np.ones(-steps % count)])
-    low, high = betas[:-1], betas[1:]
-    if reverse:
-        low, high = low[::-1], high[::-1]
-    return list(zip(np.split(low, count), np.split(high, count), strict=True))
-
-
-def _check_betas(betas: int | np.ndarray) -> np.ndarray:
-    betas = np.linspace(0.0, 1.0, betas) if isinstance(betas, int) else np.asarray(betas, float)
-    if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or not (np.diff(betas) >= 0).all():
-        raise ValueError(f"expected inverse temperatures that increase from 0 to 1, got {betas}")
-    return betas
 
 
 def _start(machine: BoltzmannMachine, data: Any) -> BoltzmannMachine:
@@ -251,7 +208,11 @@ def _log_z_of_start(start: BoltzmannMachine) -> float:
     if start.structure.couplings:
         return float(exact_log_normalizer(start).value)
     with start.engine.control.double():
-        return float(_compiled(start.engine, _log_z_independent)(start.astype("float64")))
+        return float(_compiled(start.engine, log_z_independent)(start.astype("float64")))
+
+
+def _draw_start(num: int, rng: Rng, machine: BoltzmannMachine) -> Position:
+    return draw_independent(rng, machine, num)
 
 
 def _draw_exact(num: int, rng: Rng, machine: BoltzmannMachine) -> Position:

@@ -26,6 +26,7 @@ from deepgen_ppl.undirected.machine import BoltzmannMachine
 from deepgen_ppl.undirected.mean_field import MeanField, mean_field_bound
 
 __all__ = [
+    "NO_VALUE",
     "Normalizer",
     "check_marginal",
     "gradient_only",
@@ -36,6 +37,11 @@ __all__ = [
 ]
 
 Normalizer = Literal["exact"] | LogNormalizer | Contrastive | None
+
+NO_VALUE = (
+    "expected an objective with a value, got StochasticML, of which only the gradient means anything: "
+    "judge a machine by exact_log_normalizer, ais or compare"
+)
 
 _gradient_only: ContextVar[bool] = ContextVar("deepgen_ppl_gradient_only", default=False)
 

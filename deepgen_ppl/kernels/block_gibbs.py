@@ -19,6 +19,7 @@ import numpy as np
 from deepgen_ppl.kernels.base import Kernel
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.undirected.energy import Energy, draw_block
+from deepgen_ppl.undirected.independent import draw_independent
 from deepgen_ppl.undirected.machine import BoltzmannMachine
 
 __all__ = ["BlockGibbs", "GibbsInfo", "GibbsState", "sweep"]
@@ -74,17 +75,11 @@ class BlockGibbs(Kernel):
 
     def init(self, rng: Rng, target: Energy, num_chains: int) -> GibbsState:
         """Layers of a machine drawn as if their couplings were cut; blocks of another energy in turn from zero."""
-        position: dict[str, Array] = {}
-        if not isinstance(target, BoltzmannMachine):
-            asarray = target.engine.arrays.asarray
-            zeros = {n: asarray(np.zeros((num_chains, *b.shape), np.float32)) for n, b in target.blocks.items()}
-            return GibbsState(sweep(rng, target, zeros))
-        layers = target.structure.layers
-        for key, (name, unit) in zip(target.engine.random.split(rng, len(layers)), layers.items(), strict=True):
-            eta = target.params[f"{name}.bias"]
-            eta = target.engine.xp.broadcast_to(eta, (num_chains, *eta.shape))
-            position[name] = unit.draw(target.engine, key, eta, target.layer_arrays(name))
-        return GibbsState(position)
+        if isinstance(target, BoltzmannMachine):
+            return GibbsState(draw_independent(rng, target, num_chains))
+        asarray = target.engine.arrays.asarray
+        zeros = {n: asarray(np.zeros((num_chains, *b.shape), np.float32)) for n, b in target.blocks.items()}
+        return GibbsState(sweep(rng, target, zeros))
 
     def step(self, rng: Rng, target: Energy, state: GibbsState) -> tuple[GibbsState, GibbsInfo]:
         """`sweeps` sweeps of all chains."""

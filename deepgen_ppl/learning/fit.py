@@ -13,48 +13,22 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from deepgen_ppl.directed.program import Program
 from deepgen_ppl.files import read_arrays, write_arrays
-from deepgen_ppl.learning.batches import batches_of, checked
+from deepgen_ppl.learning.batches import batches_of
 from deepgen_ppl.learning.contrastive import ContrastiveObjective, StochasticML
 from deepgen_ppl.learning.objectives import ELBO, Objective, ProgramObjective
+from deepgen_ppl.learning.validation import Validation, check_validation
 from deepgen_ppl.progress import progress_bar
-from deepgen_ppl.typing import Array, Rng
+from deepgen_ppl.typing import Rng
 from deepgen_ppl.undirected.machine import BoltzmannMachine
 
-if TYPE_CHECKING:
-    from deepgen_ppl.engines.base import Engine
-
-__all__ = ["Fit", "Validation", "fit"]
+__all__ = ["Fit", "fit"]
 
 Callback = Callable[[int, Any, dict[str, list[float]]], "bool | None"]
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Data to judge a model by while it is trained.
-
-    Args:
-        data: (M, V).
-        metric: `(model, data) -> float`, larger is better, in nats per datum by convention. By default minus the
-            objective's loss, which only objectives of model-guide pairs have.
-        patience: number of evaluations without a better value after which training stops and the best model is
-            returned; None never stops.
-        every: number of epochs between evaluations.
-    """
-
-    data: Any
-    metric: Callable[[Any, Any], float] | None = None
-    patience: int | None = None
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        if self.every < 1 or (self.patience is not None and self.patience < 1):
-            raise ValueError(f"expected every and patience to be positive, got {self.every} and {self.patience}")
 
 
 @dataclass
@@ -130,7 +104,7 @@ def fit(
     _check_objective(model, objective)
     if optimizer is None:
         optimizer = engine.host.optimizers["sgd"](0.05) if machine else engine.host.optimizers["adam"](1e-3)
-    watch = _check_validation(model, objective, validation)
+    watch = check_validation(model, objective, validation)
     rng = engine.random.rng(rng, model.like)
     first, second = engine.random.split(rng, 2)
     seed = int(engine.arrays.to_numpy(engine.random.uniform(first, (), model.like)) * 2**24)
@@ -271,25 +245,3 @@ def _check_objective(model: Any, objective: Any) -> None:
     if isinstance(objective, other) or not isinstance(objective, Objective):
         example = "StochasticML()" if wanted is ContrastiveObjective else "ELBO() or IWAE()"
         raise TypeError(f"expected an objective for {type(model).__name__}, such as {example}, got {objective!r}")
-
-
-def _check_validation(model: Any, objective: Objective, validation: Any) -> Validation | None:
-    if validation is None:
-        return None
-    watch = validation if isinstance(validation, Validation) else Validation(validation)
-    x = checked(model, watch.data, "validation data")
-    metric = watch.metric
-    if metric is None:
-        if not isinstance(model, Program):
-            raise ValueError(
-                f"expected Validation(data, metric=...) with {type(objective).__name__}, which has no loss to stop on: "
-                "the gap of free energies means nothing"
-            )
-        metric = _default_metric(objective, model.engine)
-    return Validation(x, metric, watch.patience, watch.every)
-
-
-def _default_metric(objective: Objective, engine: Engine) -> Callable[[Any, Array], float]:
-    """The objective's bound, in nats per datum, with the same draws at every call."""
-    evaluate = engine.control.compile(lambda model, rng, x: -objective.batch_loss(rng, model, {}, x, None, x.shape[0]))
-    return lambda model, x: float(evaluate(model, engine.random.rng(0, model.like), x))

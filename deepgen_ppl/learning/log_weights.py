@@ -18,7 +18,7 @@ from typing import Any
 
 from deepgen_ppl.typing import Array, Distribution
 
-__all__ = ["LogWeights", "Site", "assemble"]
+__all__ = ["LogWeights", "Site", "Weighing", "assemble"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,27 @@ class LogWeights:
     global_: Array
     scale: float
     mask: Array | None = None
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """How a model-guide pair is run and weighed.
+
+    Args:
+        num_local: number K of draws of the local sites for each draw of the global ones.
+        num_global: number S of draws of the global sites.
+        plate: name of the data plate.
+        nesting: number of plates' axes, the data plate's included; the K axis is left of them.
+        analytic_kl: whether -KL(q || p) replaces log p - log q at sites where the host knows it.
+        pathwise: whether the weights are to be differentiated through the guide's draws.
+    """
+
+    num_local: int = 1
+    num_global: int = 1
+    plate: str = "data"
+    nesting: int = 1
+    analytic_kl: bool = False
+    pathwise: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,12 +131,8 @@ def assemble(
     xp: Any,
     model: Mapping[str, Site],
     guide: Mapping[str, Site],
-    *,
-    num_local: int,
-    plate: str,
-    nesting: int,
-    kl: Callable | None,
-    pathwise: bool,
+    how: Weighing,
+    kl_divergence: Callable,
 ) -> tuple[Array, Array, Any]:
     """(local (K, N), global (), scale) from the sites of one run of guide and model.
 
@@ -123,25 +140,22 @@ def assemble(
         xp: array namespace.
         model: the model's sites, latent ones replayed from the guide.
         guide: the guide's sites.
-        num_local: K.
-        plate: name of the data plate.
-        nesting: number of plates' axes, the data plate's included; the K axis is left of them.
-        kl: `kl_divergence(q, p)` to use in place of log q - log p where the host knows it, or None.
-        pathwise: whether the weights are to be differentiated through the guide's draws.
+        how: options.
+        kl_divergence: the host's `(q, p)` -> KL(q || p), which raises `NotImplementedError` where it knows none.
     """
-    check_sites(model, guide, plate, nesting)
-    if pathwise:
+    check_sites(model, guide, how.plate, how.nesting)
+    if how.pathwise:
         check_pathwise(guide)
-    scale = next(site.scale for site in model.values() if site.inside(plate))
+    scale = next(site.scale for site in model.values() if site.inside(how.plate))
     local: Any = 0.0
     global_: Any = 0.0
     for name, site in model.items():
-        term = _log_ratio(site, guide.get(name), kl)
-        if site.inside(plate):
-            local = local + _per_datum(xp, term, nesting)
+        term = _log_ratio(site, guide.get(name), kl_divergence if how.analytic_kl else None)
+        if site.inside(how.plate):
+            local = local + _per_datum(xp, term, how.nesting)
         else:
             global_ = global_ + site.scale * xp.sum(xp.asarray(term))
-    return xp.broadcast_to(local, (num_local, local.shape[-1])), global_, scale
+    return xp.broadcast_to(local, (how.num_local, local.shape[-1])), global_, scale
 
 
 def _log_ratio(p: Site, q: Site | None, kl: Callable | None) -> Array:

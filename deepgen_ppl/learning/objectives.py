@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from deepgen_ppl.learning.log_weights import LogWeights, log_mean_over_particles
-from deepgen_ppl.typing import Array, Rng
+from deepgen_ppl.learning.log_weights import LogWeights, Weighing, log_mean_over_particles
+from deepgen_ppl.typing import Array, Params, Rng
 
 if TYPE_CHECKING:
     from deepgen_ppl.engines.base import Engine
@@ -85,23 +85,18 @@ class ProgramObjective(Objective):
         guide: Callable,
         args: tuple,
         kwargs: Mapping[str, Any],
-        **options: Any,
+        params: Params | None = None,
     ) -> LogWeights:
-        """Run guide and model; `options` go to the engine."""
-        return engine.host.log_weights(
-            rng,
-            model,
-            guide,
-            args,
-            kwargs,
+        """Run guide and model; `params` stand in for the host parameters of these names."""
+        how = Weighing(
             num_local=self.num_particles,
             num_global=self.num_global,
             plate=self.plate,
             nesting=self.max_plate_nesting,
             pathwise=self.pathwise,
             analytic_kl=self.analytic_kl,
-            **options,
         )
+        return engine.host.log_weights(rng, model, guide, args, kwargs, how, params)
 
     def evaluate(self, engine: Engine, w: LogWeights) -> Array:
         """L, a scalar in nats for the whole (scaled) data set."""
@@ -119,10 +114,10 @@ class ProgramObjective(Objective):
         guide: Callable,
         args: tuple,
         kwargs: Mapping[str, Any],
-        **options: Any,
+        params: Params | None = None,
     ) -> Array:
         """L of a model-guide pair, a scalar in nats for the whole (scaled) data set."""
-        return self.evaluate(engine, self.log_weights(engine, rng, model, guide, args, kwargs, **options))
+        return self.evaluate(engine, self.log_weights(engine, rng, model, guide, args, kwargs, params))
 
     def init(self, rng: Rng, model: Any, x: Array) -> dict[str, Array]:
         """Nothing is kept between steps."""

@@ -71,7 +71,9 @@ class BoltzmannMachine(Energy):
                 for own, defaults in zip((self.params, self.buffers), unit.init_arrays(), strict=True):
                     for k, v in defaults.items():
                         own.setdefault(f"{name}.{k}", asarray(v, like=self.params[f"{name}.bias"]))
-        self._check_arrays()
+        arrays = {**self.params, **self.buffers}
+        structure.check_shapes({k: tuple(v.shape) for k, v in arrays.items()})
+        self._check_finite(arrays)
         self.check_normalisable()
 
     @classmethod
@@ -81,24 +83,11 @@ class BoltzmannMachine(Energy):
         BoltzmannMachine._build(machine, structure, params, buffers)
         return machine
 
-    def _check_arrays(self) -> None:
-        shapes = self.structure.array_shapes()
-        optional: dict[str, tuple[int, ...]] = {"energy_offset": ()}
-        for name, unit in self.structure.items:
-            trained, fixed = unit.init_arrays()
-            shapes |= {f"{name}.{k}": v.shape for k, v in (trained | fixed).items()}
-            optional |= {f"{name}.offset": (unit.width,)}
-        got = {**self.params, **self.buffers}
-        missing, unknown = shapes.keys() - got.keys(), got.keys() - shapes.keys() - optional.keys()
-        if missing or unknown:
-            raise ValueError(
-                f"expected the arrays {sorted(shapes)}, got {sorted(got)}: "
-                f"missing {sorted(missing)}, unknown {sorted(unknown)}"
-            )
-        for k, v in got.items():
-            if tuple(v.shape) != (expected := (shapes | optional)[k]):
-                raise ValueError(f"expected {k} of shape {expected}, got shape {tuple(v.shape)}")
-            if self.engine.arrays.is_concrete(v) and (bad := _not_finite(self.engine.arrays.to_numpy(v))):
+    def _check_finite(self, arrays: Params) -> None:
+        for k, v in arrays.items():
+            if not self.engine.arrays.is_concrete(v):
+                continue
+            if bad := int((~np.isfinite(self.engine.arrays.to_numpy(v))).sum()):
                 raise ValueError(f"expected finite values in {k}, got {bad} NaN or infinite of {np.size(v)}")
 
     def check_normalisable(self) -> None:
@@ -298,10 +287,6 @@ class BoltzmannMachine(Energy):
     def __repr__(self) -> str:
         centred = ", centred" if any(k.endswith(".offset") for k in self.buffers) else ""
         return f"{type(self).__name__}({self.structure.describe()}{centred}; {self.like.dtype})"
-
-
-def _not_finite(x: np.ndarray) -> int:
-    return int((~np.isfinite(x)).sum())
 
 
 @draw_block.register

@@ -15,12 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
-
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.undirected.machine import BoltzmannMachine
 
-__all__ = ["Path", "independent_machine"]
+__all__ = ["Path"]
 
 Pair = tuple[Array, Array]
 
@@ -98,25 +96,3 @@ class Path:
             )
             total = total + engine.xp.sum(high_a - low_a, axis=-1)
         return total
-
-
-def independent_machine(machine: BoltzmannMachine, means: Mapping[str, np.ndarray] | None = None) -> BoltzmannMachine:
-    """The machine without couplings whose layers have the given mean statistics: a start for annealing.
-
-    Args:
-        machine: the machine to imitate.
-        means: layer name -> mean statistic, shape (width,). Layers not named take their centring offset for it, or else
-            keep their bias.
-    """
-    engine, means = machine.engine, dict(means or {})
-    structure, to_numpy = machine.structure, machine.engine.arrays.to_numpy
-    params = {}
-    for name, unit in structure.items:
-        arrays = {k: to_numpy(v).astype(float) for k, v in machine.layer_arrays(name).items()}
-        offset, bias = machine.buffers.get(f"{name}.offset"), machine.params[f"{name}.bias"]
-        mean = means.get(name, None if offset is None else to_numpy(offset).astype(float))
-        eta = None if mean is None else unit.eta_from_mean(mean, arrays)
-        params[f"{name}.bias"] = bias if eta is None else engine.arrays.asarray(eta, like=bias)
-        params |= {f"{name}.{k}": machine.params[f"{name}.{k}"] for k in unit.init_arrays()[0]}
-    buffers = {k: v for k, v in machine.buffers.items() if k.endswith(".log_sigma")}
-    return machine.from_arrays(type(structure)(structure.items, ()), params, buffers)

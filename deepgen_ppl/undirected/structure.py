@@ -104,6 +104,28 @@ class Structure:
         shapes |= {f"{c.name}.weight": c.weight_shape(widths) for c in self.couplings}
         return shapes
 
+    def check_shapes(self, got: Mapping[str, tuple[int, ...]]) -> None:
+        """Check names and shapes of all arrays of a machine.
+
+        Raises:
+            ValueError: for missing or unknown names, or other shapes.
+        """
+        needed = self.array_shapes()
+        optional: dict[str, tuple[int, ...]] = {"energy_offset": ()}
+        for name, unit in self.items:
+            trained, fixed = unit.init_arrays()
+            needed |= {f"{name}.{k}": v.shape for k, v in (trained | fixed).items()}
+            optional |= {f"{name}.offset": (unit.width,)}
+        missing, unknown = needed.keys() - got.keys(), got.keys() - needed.keys() - optional.keys()
+        if missing or unknown:
+            raise ValueError(
+                f"expected the arrays {sorted(needed)}, got {sorted(got)}: "
+                f"missing {sorted(missing)}, unknown {sorted(unknown)}"
+            )
+        for k, shape in got.items():
+            if shape != (expected := (needed | optional)[k]):
+                raise ValueError(f"expected {k} of shape {expected}, got shape {shape}")
+
     def describe(self) -> str:
         """One line with kinds and sizes, as in `v: Bernoulli(784), h: Bernoulli(500); v-h`."""
         return (

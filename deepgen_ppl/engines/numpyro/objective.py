@@ -12,8 +12,8 @@ from numpyro.distributions.kl import kl_divergence
 from numpyro.infer.elbo import ELBO
 from numpyro.primitives import Messenger, mutable
 
-from deepgen_ppl.evidence.normalizer import gradient_only
-from deepgen_ppl.learning.log_weights import LogWeights, Site, assemble
+from deepgen_ppl.evidence.normalizer import NO_VALUE, gradient_only
+from deepgen_ppl.learning.log_weights import LogWeights, Site, Weighing, assemble
 
 __all__ = ["HostContrastive", "HostObjective", "Particles", "log_weights", "persistent"]
 
@@ -52,39 +52,24 @@ def log_weights(
     guide: Callable,
     args: tuple,
     kwargs: Mapping[str, Any],
-    *,
-    num_local: int = 1,
-    num_global: int = 1,
-    plate: str = "data",
-    nesting: int = 1,
-    analytic_kl: bool = False,
-    pathwise: bool = False,
+    how: Weighing,
     params: Mapping[str, Any] | None = None,
 ) -> LogWeights:
     """Run guide and model; see `LogWeights`."""
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
         guide_key, model_key = jax.random.split(key)
-        kinds: dict[str, Any] = {"num": num_local, "plate": plate, "nesting": nesting}
         q, p = (handlers.substitute(fn, data=dict(params)) if params else fn for fn in (guide, model))
-        q_trace = handlers.trace(Particles(handlers.seed(q, guide_key), **kinds)).get_trace(*args, **kwargs)
-        replayed = handlers.replay(handlers.seed(p, model_key), trace=q_trace)
-        p_trace = handlers.trace(replayed).get_trace(*args, **kwargs)
-        return assemble(
-            jnp,
-            _sites(p_trace),
-            _sites(q_trace),
-            num_local=num_local,
-            plate=plate,
-            nesting=nesting,
-            kl=kl_divergence if analytic_kl else None,
-            pathwise=pathwise,
-        )
+        q = Particles(handlers.seed(q, guide_key), num=how.num_local, plate=how.plate, nesting=how.nesting)
+        q_trace = handlers.trace(q).get_trace(*args, **kwargs)
+        p = handlers.replay(handlers.seed(p, model_key), trace=q_trace)
+        p_trace = handlers.trace(p).get_trace(*args, **kwargs)
+        return assemble(jnp, _sites(p_trace), _sites(q_trace), how, kl_divergence)
 
-    if num_global == 1:
+    if how.num_global == 1:
         local, global_, scale = one(rng)
         return LogWeights(local[None], jnp.reshape(global_, (1,)), scale)
-    local, global_, scale = jax.vmap(one)(jax.random.split(rng, num_global))
+    local, global_, scale = jax.vmap(one)(jax.random.split(rng, how.num_global))
     return LogWeights(local, global_, scale[0])
 
 
@@ -98,19 +83,13 @@ class HostObjective(ELBO):
 
     def loss(self, rng_key: Any, param_map: Any, model: Any, guide: Any, *args: Any, **kwargs: Any) -> jax.Array:
         """Minus the bound, in nats for the whole (scaled) data set, as the host's own objectives return it."""
-        return -self.estimate(self.engine, rng_key, model, guide, args, kwargs, params=param_map)
+        return -self.estimate(self.engine, rng_key, model, guide, args, kwargs, param_map)
 
     def loss_with_mutable_state(
         self, rng_key: Any, param_map: Any, model: Any, guide: Any, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         """The loss; our programs keep no mutable state."""
         return {"loss": self.loss(rng_key, param_map, model, guide, *args, **kwargs), "mutable_state": None}
-
-
-NO_VALUE = (
-    "expected an objective with a value, got StochasticML, of which only the gradient means anything: "
-    "judge a machine by exact_log_normalizer, ais or compare"
-)
 
 
 def persistent(name: str, program: Any) -> Any:

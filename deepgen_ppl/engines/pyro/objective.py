@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,8 +14,8 @@ from pyro.poutine.messenger import Messenger
 from torch.distributions import kl_divergence
 
 from deepgen_ppl.engines.pyro.distribution import seeded
-from deepgen_ppl.evidence.normalizer import gradient_only
-from deepgen_ppl.learning.log_weights import LogWeights, Site, assemble
+from deepgen_ppl.evidence.normalizer import NO_VALUE, gradient_only
+from deepgen_ppl.learning.log_weights import LogWeights, Site, Weighing, assemble
 
 __all__ = ["HostContrastive", "HostObjective", "OwnParams", "Particles", "log_weights", "registered"]
 
@@ -65,51 +66,19 @@ def log_weights(
     guide: Callable,
     args: tuple,
     kwargs: Mapping[str, Any],
-    *,
-    num_local: int = 1,
-    num_global: int = 1,
-    plate: str = "data",
-    nesting: int = 1,
-    analytic_kl: bool = False,
-    pathwise: bool = False,
+    how: Weighing,
     params: Mapping[str, Any] | None = None,
 ) -> LogWeights:
     """Run guide and model; see `LogWeights`. Without `rng` the host's global generator is used."""
-    if rng is not None:
-        with seeded(rng):
-            return log_weights(
-                None,
-                model,
-                guide,
-                args,
-                kwargs,
-                num_local=num_local,
-                num_global=num_global,
-                plate=plate,
-                nesting=nesting,
-                analytic_kl=analytic_kl,
-                pathwise=pathwise,
-                params=params,
-            )
     if params:
         model, guide = (poutine.substitute(fn, data=dict(params)) for fn in (model, guide))
     runs = []
-    for _ in range(num_global):
-        with Particles(num=num_local, plate=plate, nesting=nesting):
-            q_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        p_trace = poutine.trace(poutine.replay(model, trace=q_trace)).get_trace(*args, **kwargs)
-        runs.append(
-            assemble(
-                torch,
-                _sites(p_trace),
-                _sites(q_trace),
-                num_local=num_local,
-                plate=plate,
-                nesting=nesting,
-                kl=kl_divergence if analytic_kl else None,
-                pathwise=pathwise,
-            )
-        )
+    with contextlib.nullcontext() if rng is None else seeded(rng):
+        for _ in range(how.num_global):
+            with Particles(num=how.num_local, plate=how.plate, nesting=how.nesting):
+                q_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+            p_trace = poutine.trace(poutine.replay(model, trace=q_trace)).get_trace(*args, **kwargs)
+            runs.append(assemble(torch, _sites(p_trace), _sites(q_trace), how, kl_divergence))
     local, totals, scale = zip(*runs, strict=True)
     global_ = [torch.as_tensor(g, dtype=local[0].dtype, device=local[0].device) for g in totals]
     return LogWeights(torch.stack(local), torch.stack(global_), scale[0])
@@ -141,12 +110,6 @@ class HostObjective(ELBO):
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
         return float(loss.detach())
-
-
-NO_VALUE = (
-    "expected an objective with a value, got StochasticML, of which only the gradient means anything: "
-    "judge a machine by exact_log_normalizer, ais or compare"
-)
 
 
 class HostContrastive(ELBO):

@@ -1,0 +1,38 @@
+"""Inverse temperatures of annealing: schedules from 0 to 1, and their cutting into pieces of one length."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["check_betas", "pieces", "salakhutdinov_murray_betas"]
+
+CHUNK = 500
+"""Number of temperatures that run without a look at the progress."""
+
+
+def salakhutdinov_murray_betas() -> np.ndarray:
+    """The 14,501 inverse temperatures of Salakhutdinov & Murray (2008), section 4.1."""
+    return np.concatenate([np.arange(0, 0.5, 1e-3), np.arange(0.5, 0.9, 1e-4), np.arange(0.9, 1.0, 1e-5), [1.0]])
+
+
+def check_betas(betas: int | np.ndarray) -> np.ndarray:
+    """The schedule of a number of equally spaced temperatures, or the array given.
+
+    Raises:
+        ValueError: for temperatures that do not increase from 0 to 1.
+    """
+    betas = np.linspace(0.0, 1.0, betas) if isinstance(betas, (int, np.integer)) else np.asarray(betas, float)
+    if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or not (np.diff(betas) >= 0).all():
+        raise ValueError(f"expected inverse temperatures that increase from 0 to 1, got {betas}")
+    return betas
+
+
+def pieces(betas: np.ndarray, *, reverse: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (low, high) in pieces of one length; steps at beta = 1, which weigh nothing, fill up the last of them."""
+    steps = len(betas) - 1
+    count = -(-steps // CHUNK)
+    betas = np.concatenate([betas, np.ones(-steps % count)])
+    low, high = betas[:-1], betas[1:]
+    if reverse:
+        low, high = low[::-1], high[::-1]
+    return list(zip(np.split(low, count), np.split(high, count), strict=True))
