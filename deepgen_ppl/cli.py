@@ -59,7 +59,7 @@ def compare(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 30,
     out: Annotated[Path, typer.Option(help="Folder for the results; made if needed.")] = Path("deepgen_results"),
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    max_test: Annotated[int, typer.Option(min=2, help="Number of test data, the first ones.")] = 1000,
+    max_test: Annotated[int, typer.Option(min=2, help="Number of test data, drawn by a fixed permutation.")] = 1000,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoints in the folder.")] = False,
 ) -> None:
     """Train models on images and compare them by bounds on log p(x).

@@ -36,7 +36,7 @@ from deepgen_ppl.sources import (
     read_source,
 )
 
-__all__ = ["NAMES", "Dataset", "DatasetUnavailable", "binarize", "load"]
+__all__ = ["NAMES", "Dataset", "DatasetUnavailable", "binarize", "fixed_permutation", "load"]
 
 _SPLITS = ("train", "valid", "test")
 
@@ -160,7 +160,7 @@ def _check_numbers(x: NDArray[Any], what: str, *, axes: int = 0) -> None:
         raise ValueError(f"{what}: expected finite values; got NaN or infinity in shape {x.shape}")
 
 
-def _permutation(n: int) -> NDArray[np.intp]:
+def fixed_permutation(n: int) -> NDArray[np.intp]:
     """Return a fixed permutation of n rows, the same under every version of NumPy.
 
     The raw words of a bit generator are frozen, which the methods of `numpy.random.Generator` are not (NEP 19).
@@ -179,7 +179,7 @@ def _dataset(
 def _digits(cache: Path | None, *, progress: bool) -> Dataset:
     """Return scikit-learn's 8 x 8 digits, binarised at half of the largest pixel value, 16."""
     source = import_extra("sklearn.datasets", "scikit-learn").load_digits()
-    order = _permutation(len(source.data))
+    order = fixed_permutation(len(source.data))
     x, y = (np.split(rows[order], [1297, 1547]) for rows in (binarize(source.data / 16), source.target))
     return _dataset("digits", x, (8, 8), "binarised: 1 where the pixel, 0 to 16, is >= 8; split: fixed permutation", y)
 
@@ -223,7 +223,7 @@ def _split_80_10_10(x: NDArray[Any], path: Path) -> list[NDArray[Any]]:
     tenth = len(x) // 10
     if tenth == 0:
         raise ValueError(f"{path.name}: expected at least 10 rows to split 80/10/10; got shape {x.shape}")
-    return np.split(x[_permutation(len(x))], [len(x) - 2 * tenth, len(x) - tenth])
+    return np.split(x[fixed_permutation(len(x))], [len(x) - 2 * tenth, len(x) - tenth])
 
 
 _LOADERS: Mapping[str, Callable[..., Dataset]]

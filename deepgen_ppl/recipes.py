@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deepgen_ppl.datasets import Dataset, binarize
+from deepgen_ppl.datasets import Dataset, binarize, fixed_permutation
 
 __all__ = ["RECIPES", "Recipe", "face", "prepare"]
 
@@ -50,7 +50,7 @@ def prepare(data: Dataset, max_test: int, max_valid: int = 250) -> tuple[dict[st
     """
     parts = {"train": data.train, "valid": data.valid, "test": data.test}
     for name, most in (("valid", max_valid), ("test", max_test)):
-        rows = np.random.default_rng(0).permutation(len(parts[name]))[:most]
+        rows = fixed_permutation(len(parts[name]))[:most]
         parts[name] = parts[name][np.sort(rows)] if len(rows) < len(parts[name]) else parts[name]
     if all(np.isin(x, (0, 1)).all() for x in parts.values()):
         return parts, data.note

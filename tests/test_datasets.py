@@ -39,11 +39,11 @@ def test_digits_shapes_values_and_labels():
 def test_digits_are_the_rows_of_scikit_learn_each_once():
     """The split is disjoint and complete: the fixed permutation takes every row once; rows keep their labels."""
     source = pytest.importorskip("sklearn.datasets").load_digits()
-    expected = (source.data >= 8).astype(np.float32)[datasets._permutation(1797)]
+    expected = (source.data >= 8).astype(np.float32)[datasets.fixed_permutation(1797)]
     data = datasets.load("digits")
     np.testing.assert_array_equal(np.concatenate(splits(data)), expected)
     labels = np.concatenate([data.train_labels, data.valid_labels, data.test_labels])
-    np.testing.assert_array_equal(labels, source.target[datasets._permutation(1797)])
+    np.testing.assert_array_equal(labels, source.target[datasets.fixed_permutation(1797)])
 
 
 def test_digits_split_never_moves():
@@ -56,7 +56,7 @@ def test_digits_split_never_moves():
 
 @pytest.mark.parametrize("n", [1, 10, 1797])
 def test_permutation_takes_every_row_once(n):
-    assert sorted(datasets._permutation(n)) == list(range(n))
+    assert sorted(datasets.fixed_permutation(n)) == list(range(n))
 
 
 def test_repr_says_name_shapes_and_what_was_done():
