@@ -4,10 +4,11 @@
 
 The limit is the two matrix products of a sweep alone, in the same engine and the same loop. Contestants: `BlockGibbs`
 in the engine's loop, a loop written by hand, the same kernel inside the host's own MCMC (marginal cost of a sweep, from
-two lengths), and scikit-learn's `BernoulliRBM.gibbs`. NumPyro compiles anew in each `MCMC.run`; JAX's persistent cache
-of compilations, in a temporary folder, keeps that and its noise out of the difference. What storing costs depends on the
-memory: NumPyro makes three arrays of the size of the draws, and small ones fit into memory that the process already has,
-while large ones wait for the operating system's.
+two lengths), and scikit-learn's `BernoulliRBM.gibbs`.
+
+NumPyro compiles anew in each `MCMC.run`; JAX's persistent cache of compilations, in a temporary folder, keeps that and
+its noise out of the difference. What storing costs depends on the memory: NumPyro makes three arrays of the size of the
+draws. Small ones fit into memory that the process already has; large ones wait for the operating system's.
 """
 
 import tempfile
