@@ -154,6 +154,16 @@ def test_objectives_of_the_wrong_kind(dg):
             fit(dg, name, BITS, objective=objective)
 
 
+def test_models_of_the_wrong_kind(dg):
+    vae = dg.VAE.init(0, dg.Bernoulli(6), 2, (4,))
+    with pytest.raises(TypeError, match="expected a machine or a program to train, got str"):
+        dg.fit("rbm", BITS)
+    with pytest.raises(TypeError, match="expected a Boltzmann machine, got VAE"):
+        dg.ais(vae, 0)
+    with pytest.raises(TypeError, match="expected a Boltzmann machine, got VAE"):
+        dg.exact_log_normalizer(vae)
+
+
 @pytest.mark.parametrize("rng", ["0", None, 1.5])
 def test_seeds(dg, rng):
     with pytest.raises(TypeError, match="expected an integer seed or a .*, got"):

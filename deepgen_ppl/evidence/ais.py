@@ -27,6 +27,7 @@ import numpy as np
 from deepgen_ppl.evidence.estimates import LogNormalizer, log_mean_exp
 from deepgen_ppl.evidence.exact import (
     DRAW_BITS,
+    check_machine,
     draw_exact,
     enumerable,
     exact_log_normalizer,
@@ -137,9 +138,11 @@ def ais(
         estimate from `initial` has kind `estimate`. Forward runs carry their weighted particles.
 
     Raises:
+        TypeError: for something else than a machine.
         ValueError: for temperatures that do not go from 0 to 1, a start whose log Z is not known, or reverse runs
             without draws.
     """
+    check_machine(machine)
     engine = machine.engine
     betas = check_betas(betas)
     if num_runs < 1:

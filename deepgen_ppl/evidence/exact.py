@@ -35,6 +35,16 @@ def enumerable(machine: BoltzmannMachine, bits: float = ENUMERABLE_BITS) -> bool
     return machine.structure.log2_states(machine.structure.split[0]) <= bits
 
 
+def check_machine(machine: BoltzmannMachine) -> None:
+    """Raise for models that have no log Z to speak of.
+
+    Raises:
+        TypeError: with what came.
+    """
+    if not isinstance(machine, BoltzmannMachine):
+        raise TypeError(f"expected a Boltzmann machine, got {type(machine).__name__}")
+
+
 def check_enumerable(machine: BoltzmannMachine, bits: float = ENUMERABLE_BITS) -> None:
     """Raise with the reason where enumeration is out of reach.
 
@@ -105,8 +115,10 @@ def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
     """log Z by enumeration, evaluated in float64 whatever the machine's precision.
 
     Raises:
+        TypeError: for something else than a machine.
         ValueError: above 2^25 joint states of the smaller side, with the number.
     """
+    check_machine(machine)
     check_enumerable(machine)
     with machine.engine.control.double():
         value = float(_compiled(machine.engine)(machine.astype("float64")))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from deepgen_ppl.directed.program import Program
 from deepgen_ppl.files import read_arrays, write_arrays
 from deepgen_ppl.learning.batches import batches_of
 from deepgen_ppl.learning.contrastive import ContrastiveObjective, StochasticML
@@ -88,11 +89,13 @@ def fit(
 
     Raises:
         ValueError: for data that do not fit the model, or a checkpoint of another run.
-        TypeError: for an optimizer of the other engine.
+        TypeError: for something else than a model, or an optimizer of the other engine.
 
     Warns:
         RuntimeWarning: when a loss is not finite; training stops and the last good model is returned.
     """
+    if not isinstance(model, (BoltzmannMachine, Program)):
+        raise TypeError(f"expected a machine or a program to train, got {type(model).__name__}")
     engine = model.engine
     for name, number in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(number, (int, np.integer)) or number < 1:
