@@ -19,7 +19,7 @@ from deepgen_ppl.diagnostics.plots import plot_bounds, plot_curves, plot_images
 from deepgen_ppl.evidence.compare import Comparison
 from deepgen_ppl.evidence.evidence import EvidenceOptions
 from deepgen_ppl.evidence.exact import enumerable
-from deepgen_ppl.recipes import RECIPES, face, prepare
+from deepgen_ppl.recipes import RECIPES, Job, face, prepare
 from deepgen_ppl.undirected.machine import BoltzmannMachine
 
 try:
@@ -114,21 +114,22 @@ def _options(shape: tuple[int, ...]) -> EvidenceOptions:
 def _train(
     dg: ModuleType, name: str, parts: dict[str, np.ndarray], epochs: int, seed: int, out: Path, *, resume: bool
 ) -> Any:
-    train, valid = parts["train"], parts["valid"]
-    small = train.shape[1] < 200
-    model, objective, optimizer = RECIPES[name].build(dg, train, seed, small)
-    quick = EvidenceOptions(num_particles=50, betas=200, num_runs=50, exact_bits=16)
+    job = Job(parts["train"], epochs, seed)
+    model, objective, optimizer = RECIPES[name].build(dg, job)
+    quick = EvidenceOptions(num_particles=50, betas=200 if job.small else 2000, num_runs=50, exact_bits=16)
     watch = dg.Validation(
-        valid, metric=lambda m, x: dg.evidence(m, x, rng=0, options=quick).estimate.value, every=max(1, epochs // 10)
+        parts["valid"],
+        metric=lambda m, x: dg.evidence(m, x, rng=0, options=quick).estimate.value,
+        every=max(1, epochs // 10),
     )
     began = time.perf_counter()
     fit = dg.fit(
         model,
-        train,
+        job.train,
         objective=objective,
         optimizer=optimizer,
         epochs=epochs,
-        batch_size=20 if small else 100,
+        batch_size=job.batch_size,
         rng=seed,
         validation=watch,
         checkpoint=out / f"{name}.checkpoint",
