@@ -93,7 +93,14 @@ def reverse_step(path: Path, carry: Carry, x: tuple[Rng, Array, Array]) -> tuple
 
 
 def _run(
-    step: Callable, start: BoltzmannMachine, machine: BoltzmannMachine, rng: Rng, carry: Carry, low: Array, high: Array
+    start: BoltzmannMachine,
+    machine: BoltzmannMachine,
+    rng: Rng,
+    carry: Carry,
+    low: Array,
+    high: Array,
+    *,
+    step: Callable,
 ) -> Carry:
     engine, path = machine.engine, Path(start, machine)
     keys = engine.random.split(rng, low.shape[0])
@@ -101,8 +108,8 @@ def _run(
 
 
 @functools.cache
-def _compiled(engine: Engine, fn: Callable, *options: Any) -> Callable:
-    return engine.control.compile(functools.partial(fn, *options))
+def _compiled(engine: Engine, fn: Callable, **options: Any) -> Callable:
+    return engine.control.compile(functools.partial(fn, **options))
 
 
 def ais(
@@ -158,12 +165,12 @@ def ais(
     elif start.structure.couplings:
         position, _ = _draws_of(first, start, num_runs, None)
     else:
-        position = _compiled(engine, _draw_start, num_runs)(first, start)
+        position = _compiled(engine, draw_independent, num=num_runs)(first, start)
     position = {n: position[n] for n in machine.structure.split[0]}
     zero = engine.arrays.asarray(np.zeros(num_runs), like=machine.like)
     carry: Carry = (position, zero, zero)
     parts = pieces(betas, reverse=reverse)
-    run = _compiled(engine, _run, reverse_step if reverse else forward_step)
+    run = _compiled(engine, _run, step=reverse_step if reverse else forward_step)
     keys = engine.random.split(rest, len(parts))
     for part, key in zip(progress_bar(parts, "AIS", show=progress), keys, strict=True):
         low, high = (engine.arrays.asarray(b, like=machine.like) for b in part)
@@ -214,14 +221,6 @@ def _log_z_of_start(start: BoltzmannMachine) -> float:
         return float(_compiled(start.engine, log_z_independent)(start.astype("float64")))
 
 
-def _draw_start(num: int, rng: Rng, machine: BoltzmannMachine) -> Position:
-    return draw_independent(rng, machine, num)
-
-
-def _draw_exact(num: int, rng: Rng, machine: BoltzmannMachine) -> Position:
-    return draw_exact(rng, machine, num)
-
-
 def _draws_of(
     rng: Rng, machine: BoltzmannMachine, num: int, initial: Mapping[str, Array] | None
 ) -> tuple[Position, tuple[str, ...]]:
@@ -240,6 +239,6 @@ def _draws_of(
         )
     engine = machine.engine
     with engine.control.double():
-        exact = _compiled(engine, _draw_exact, num)(rng, machine.astype("float64"))
+        exact = _compiled(engine, draw_exact, num=num)(rng, machine.astype("float64"))
         exact = {k: engine.arrays.to_numpy(v) for k, v in exact.items()}
     return {k: engine.arrays.asarray(v, like=machine.like) for k, v in exact.items()}, ()
