@@ -18,7 +18,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 DEMO_ARGS ?= --data digits --models rbm16,rbm,dbm,vae,iwae --engine numpyro --epochs 30 --out demo --seed 0
 # Further arguments for pytest (`make test ARGS="-k rbm"`) or for a benchmark (`make result NAME=x ARGS=--smoke`).
 ARGS ?=
-# Most of the tests' time is compilation: XLA without its optimisations takes two thirds of it.
+# Most of the tests' time is compilation: XLA without its optimizations takes two thirds of it.
 TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
 # Processes for the tests.
 JOBS ?= 2

@@ -3,11 +3,11 @@
     make result NAME=mnist_rbm
     python benchmarks/mnist_rbm.py [--smoke] [--engine numpyro] [--seed 0] [--only KEY] [--resume] [--out FILE]
 
-- `rbm16_*`: 784 x 16 on MNIST thresholded at 0.5, centred or plain, as it is or flipped (1 - x); 60,000 training rows,
-  50 epochs; exact log Z by enumeration, so that the values are exact. Centred and plain share one protocol;
+- `rbm16_*`: 784 x 16 on MNIST thresholded at 0.5, centered or plain, as it is or flipped (1 - x); 60,000 training rows,
+  50 epochs; exact log Z by enumeration, so that the values are exact. Centered and plain share one protocol;
   `*_as_published` repeats them with the published runs' constant rate of 0.01 and weights that start at a standard
   deviation of 4 sqrt(2 / (784 + 16)) = 0.2.
-- `rbm500_*`: 784 x 500, centred, on the fixed binarisation of MNIST; 50,000 training rows, 200 epochs. Forward AIS
+- `rbm500_*`: 784 x 500, centered, on the fixed binarization of MNIST; 50,000 training rows, 200 epochs. Forward AIS
   gives an upper side of log p in expectation, and is repeated with twice the temperatures. Reverse AIS starts from the
   persistent chains, which are no exact draws: an estimate of no side.
 
@@ -112,12 +112,12 @@ def optimizer(on_jax: bool, protocol: Protocol, updates: int) -> object:
     return optax.sgd(schedule) if on_jax else functools.partial(ScheduledSGD, schedule=schedule)
 
 
-def train(dg: object, x: np.ndarray, protocol: Protocol, *, centred: bool, seed: int, checkpoint: Path, resume: bool):
+def train(dg: object, x: np.ndarray, protocol: Protocol, *, centered: bool, seed: int, checkpoint: Path, resume: bool):
     """A trained machine: what `fit` returns."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     init = {"visible": x.shape[1], "hidden": protocol.hidden, "scale": protocol.scale}
     return dg.fit(
-        dg.RBM.init(rng=seed, **init, centred=centred, data=x),
+        dg.RBM.init(rng=seed, **init, centered=centered, data=x),
         x,
         objective=dg.StochasticML(num_chains=protocol.batch, offset_rate=protocol.offset_rate),
         optimizer=optimizer(dg is dgn, protocol, protocol.epochs * -(-len(x) // protocol.batch)),
@@ -139,9 +139,9 @@ def test_log_likelihood(rbm: object, log_normalizer: object, x: np.ndarray) -> t
 
 def small(results: common.Results, dg: object, key: str, x: tuple, protocol: Protocol, **options: object) -> None:
     """One machine of 16 hidden units, exactly."""
-    centred, flipped = "centred" in key, "flipped" in key
+    centered, flipped = "centered" in key, "flipped" in key
     train_x, test_x = ((1 - part if flipped else part) for part in x)
-    rbm = train(dg, train_x, protocol, centred=centred, **options).model
+    rbm = train(dg, train_x, protocol, centered=centered, **options).model
     log_z = dg.exact_log_normalizer(rbm)
     value, over_rows = test_log_likelihood(rbm, log_z, test_x)
     note = f"nats, test set; {protocol}; s.e. over test rows {over_rows:.2f}; log Z {log_z.value:.3f} by enumeration"
@@ -159,7 +159,7 @@ def large(
 ) -> None:
     """The machine of 500 hidden units, by AIS both ways."""
     train_x, test_x = x
-    fitted = train(dg, train_x, protocol, centred=True, **options)
+    fitted = train(dg, train_x, protocol, centered=True, **options)
     rbm, seed = fitted.model, options["seed"]
     chains = dict(fitted.state.objective["chains"].position)
 

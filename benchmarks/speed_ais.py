@@ -23,7 +23,7 @@ CHUNK = 500
 
 
 def make(dg: object, w: np.ndarray, b: np.ndarray) -> object:
-    """The machine, centred as it comes from `init`."""
+    """The machine, centered as it comes from `init`."""
     rbm = dg.RBM.init(rng=0, visible=w.shape[0], hidden=w.shape[1])
     asarray = dg.engine.arrays.asarray
     return rbm.with_params({"v-h.weight": asarray(w), "v.bias": asarray(b)})
@@ -33,7 +33,7 @@ def ours(dg: object, rbm: object, runs: int, *, reverse: bool) -> object:
     """`ais` over a number of temperatures."""
     initial = None
     if reverse:
-        initial = dict(dg.BlockGibbs().init(dg.engine.random.rng(1, rbm.like), rbm.uncentred(), runs).position)
+        initial = dict(dg.BlockGibbs().init(dg.engine.random.rng(1, rbm.like), rbm.uncentered(), runs).position)
 
     def run(temperatures: int) -> None:
         dg.ais(rbm, rng=0, betas=temperatures + 1, num_runs=runs, reverse=reverse, initial=initial)

@@ -36,9 +36,9 @@ def weights(visible: int, hidden: int, seed: int) -> tuple[np.ndarray, np.ndarra
     return w, rng.normal(scale=0.1, size=visible).astype(np.float32), np.zeros(hidden, np.float32)
 
 
-def with_weights(dg: object, w: np.ndarray, b: np.ndarray, c: np.ndarray, *, centred: bool) -> object:
+def with_weights(dg: object, w: np.ndarray, b: np.ndarray, c: np.ndarray, *, centered: bool) -> object:
     """The machine in an engine."""
-    rbm = dg.RBM.init(rng=0, visible=w.shape[0], hidden=w.shape[1], centred=centred)
+    rbm = dg.RBM.init(rng=0, visible=w.shape[0], hidden=w.shape[1], centered=centered)
     asarray = dg.engine.arrays.asarray
     return rbm.with_params({"v-h.weight": asarray(w), "v.bias": asarray(b), "h.bias": asarray(c)})
 
@@ -80,8 +80,8 @@ def jax_contestants(w: np.ndarray, b: np.ndarray, c: np.ndarray, chains: int, sw
     runs = {
         "products": lambda: jax.block_until_ready(products(jw, v)),
         "by_hand": lambda: jax.block_until_ready(by_hand(jw, jb, jc, v, key)),
-        "ours": ours(dgn, with_weights(dgn, w, b, c, centred=False), chains, sweeps),
-        "ours_centred": ours(dgn, with_weights(dgn, w, b, c, centred=True), chains, sweeps),
+        "ours": ours(dgn, with_weights(dgn, w, b, c, centered=False), chains, sweeps),
+        "ours_centred": ours(dgn, with_weights(dgn, w, b, c, centered=True), chains, sweeps),
     }
     return {name: (run, sweeps) for name, run in runs.items()}
 
@@ -120,8 +120,8 @@ def torch_contestants(w: np.ndarray, b: np.ndarray, c: np.ndarray, chains: int, 
         "products": products,
         "by_hand": by_hand,
         "by_hand_in_place": in_place,
-        "ours": ours(dgp, with_weights(dgp, w, b, c, centred=False), chains, sweeps),
-        "ours_centred": ours(dgp, with_weights(dgp, w, b, c, centred=True), chains, sweeps),
+        "ours": ours(dgp, with_weights(dgp, w, b, c, centered=False), chains, sweeps),
+        "ours_centred": ours(dgp, with_weights(dgp, w, b, c, centered=True), chains, sweeps),
     }
     return {name: (run, sweeps) for name, run in runs.items()}
 
@@ -205,7 +205,7 @@ def main(
                 contestants[f"scikit_learn_{dtype}"] = scikit_learn(w, b, c, chains, sweeps // 4 + 1, dtype)
             timing = common.ratios(contestants, repeats)
             common.report(results, timing, f"numpyro.{chains}", "products", {"ours": 1.7, "ours_centred": 1.7}, unit)
-            rbm = with_weights(dgn, w, b, c, centred=True)
+            rbm = with_weights(dgn, w, b, c, centered=True)
             runs = {
                 "products": repeated(*contestants["products"]),
                 "mcmc_thinned_by_50": (numpyro_mcmc(rbm, chains, 50), 50, 50 + max(4 * sweeps // 50, 1) * 50),
@@ -220,7 +220,7 @@ def main(
             common.report(results, timing, f"pyro.{chains}", "products", {"ours": 2.6, "ours_centred": 2.6}, unit)
             runs = {
                 "products": repeated(*contestants["products"]),
-                "mcmc_storing_all": (pyro_mcmc(with_weights(dgp, w, b, c, centred=True), chains), 5, 5 + sweeps // 2),
+                "mcmc_storing_all": (pyro_mcmc(with_weights(dgp, w, b, c, centered=True), chains), 5, 5 + sweeps // 2),
             }
             common.report(results, common.marginal(runs, few), f"pyro_mcmc.{chains}", "products", {}, unit)
     print(f"wrote {results.write().name}")

@@ -3,7 +3,7 @@
     make result NAME=speed_pcd              or: python benchmarks/speed_pcd.py [--smoke] [--engine both] [--out FILE]
 
 PCD-1, batches of 100 rows, 100 chains, plain gradient steps. `ours` is what one epoch of `fit` costs (its trainer over
-the rows of an epoch), for a plain and for a centred machine, whose offsets move at every update. By hand is the
+the rows of an epoch), for a plain and for a centered machine, whose offsets move at every update. By hand is the
 closed-form gradient in the same engine, in a scan on JAX. scikit-learn is `BernoulliRBM.partial_fit` in float32.
 """
 
@@ -23,10 +23,10 @@ import deepgen_ppl.pyro as dgp
 RATE = 0.01
 
 
-def ours(dg: object, x: np.ndarray, hidden: int, batch: int, *, centred: bool) -> object:
+def ours(dg: object, x: np.ndarray, hidden: int, batch: int, *, centered: bool) -> object:
     """One epoch of `fit`, without its first compilation: the trainer over shuffled rows."""
     engine = dg.engine
-    rbm = dg.RBM.init(rng=0, visible=x.shape[1], hidden=hidden, centred=centred, data=x)
+    rbm = dg.RBM.init(rng=0, visible=x.shape[1], hidden=hidden, centered=centered, data=x)
     data = engine.arrays.asarray(x, like=rbm.like)
     trainer = engine.host.trainer(dg.StochasticML(num_chains=batch), dg.sgd(RATE), len(x))
     state = trainer.init(rbm, engine.random.rng(1, rbm.like), data[:batch])
@@ -120,8 +120,8 @@ def main(
         if engine in (name, "both"):
             contestants = {
                 "by_hand": (by_hand(x, hidden, batch), updates),
-                "ours": (ours(dg, x, hidden, batch, centred=False), updates),
-                "ours_centred": (ours(dg, x, hidden, batch, centred=True), updates),
+                "ours": (ours(dg, x, hidden, batch, centered=False), updates),
+                "ours_centred": (ours(dg, x, hidden, batch, centered=True), updates),
             }
             targets = {} if target is None else {"ours": target, "ours_centred": target}
             timing = common.ratios(contestants | learn, repeats)

@@ -1,40 +1,54 @@
 """The NumPyro face: every public name of the library on the JAX engine.
 
 >>> import deepgen_ppl.numpyro as dg
->>> rbm = dg.RBM.init(rng=0, visible=6, hidden=3)
+>>> rbm = dg.RBM.init(visible=6, hidden=3, rng=0)
 >>> rbm
-RBM(v: Bernoulli(6), h: Bernoulli(3); v-h, centred; float32)
+RBM(v: Bernoulli(6), h: Bernoulli(3); v-h, centered; float32)
 """
 
 from __future__ import annotations
 
 from deepgen_ppl.diagnostics.arviz import to_arviz
 from deepgen_ppl.diagnostics.elpd import to_elpd
-from deepgen_ppl.directed import program, vae
-from deepgen_ppl.engines.numpyro import ENGINE, HostObjective, ProgramBase
-from deepgen_ppl.evidence.ais import ais
-from deepgen_ppl.evidence.compare import Comparison, compare
-from deepgen_ppl.evidence.estimates import Contrastive, LogNormalizer
-from deepgen_ppl.evidence.evidence import Evidence, EvidenceOptions, evidence
-from deepgen_ppl.evidence.exact import exact_log_normalizer
-from deepgen_ppl.kernels.base import Kernel
+from deepgen_ppl.directed.program import Program as _Program
+from deepgen_ppl.directed.vae import VAE as _VAE
+from deepgen_ppl.energies.energy import Block
+from deepgen_ppl.energies.energy import Energy as _Energy
+from deepgen_ppl.energies.machine import BoltzmannMachine as _BoltzmannMachine
+from deepgen_ppl.energies.mean_field import MeanField
+from deepgen_ppl.energies.terms import Coupling, Dense
+from deepgen_ppl.hosts.on_numpyro import ENGINE as _ENGINE
+from deepgen_ppl.hosts.on_numpyro import HostObjective as _HostObjective
+from deepgen_ppl.hosts.on_numpyro import ProgramBase as _ProgramBase
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs
-from deepgen_ppl.learning import objectives
-from deepgen_ppl.learning.contrastive import ContrastiveDivergence, StochasticML
-from deepgen_ppl.learning.fit import Fit, Validation, fit
-from deepgen_ppl.saving import loader, save
-from deepgen_ppl.undirected import dbm, energy, machine, rbm
-from deepgen_ppl.undirected.couplings import Coupling, Dense
-from deepgen_ppl.undirected.energy import Block
-from deepgen_ppl.undirected.mean_field import MeanField
-from deepgen_ppl.undirected.unit import Unit
-from deepgen_ppl.undirected.units import Bernoulli, Categorical, Gaussian, Spin
+from deepgen_ppl.kernels.kernel import Kernel
+from deepgen_ppl.log_p.bounds import Bounds, BoundsOptions, bounds
+from deepgen_ppl.log_p.compare import Comparison, compare
+from deepgen_ppl.log_z.ais import ais
+from deepgen_ppl.log_z.estimates import Contrastive, LogNormalizer
+from deepgen_ppl.log_z.exact import exact_log_normalizer
+from deepgen_ppl.model_files import loader as _loader
+from deepgen_ppl.model_files import save
+from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
+from deepgen_ppl.objectives.elbo import ELBO as _ELBO
+from deepgen_ppl.objectives.iwae import IWAE as _IWAE
+from deepgen_ppl.training.fit import Fit, Validation, fit
+from deepgen_ppl.undirected.dbm import DBM as _DBM
+from deepgen_ppl.undirected.rbm import RBM as _RBM
+from deepgen_ppl.undirected.rbm import GaussianBernoulliRBM as _GaussianBernoulliRBM
+from deepgen_ppl.units.base import Unit
+from deepgen_ppl.units.bernoulli import Bernoulli
+from deepgen_ppl.units.categorical import Categorical
+from deepgen_ppl.units.gaussian import Gaussian
+from deepgen_ppl.units.spin import Spin
 
 __all__ = [
-    "BlockGibbs",
     "Bernoulli",
     "Block",
+    "BlockGibbs",
     "BoltzmannMachine",
+    "Bounds",
+    "BoundsOptions",
     "Categorical",
     "Comparison",
     "Contrastive",
@@ -44,8 +58,6 @@ __all__ = [
     "Dense",
     "ELBO",
     "Energy",
-    "Evidence",
-    "EvidenceOptions",
     "Fit",
     "Gaussian",
     "GaussianBernoulliRBM",
@@ -62,9 +74,9 @@ __all__ = [
     "Validation",
     "adam",
     "ais",
+    "bounds",
     "compare",
     "engine",
-    "evidence",
     "exact_log_normalizer",
     "fit",
     "load",
@@ -74,44 +86,35 @@ __all__ = [
     "to_elpd",
 ]
 
-engine = ENGINE
+engine = _ENGINE
 
 
-class Energy(energy.Energy, engine=ENGINE):
-    __doc__ = energy.Energy.__doc__
+class Energy(_Energy, engine=_ENGINE): ...
 
 
-class BoltzmannMachine(machine.BoltzmannMachine, engine=ENGINE):
-    __doc__ = machine.BoltzmannMachine.__doc__
+class BoltzmannMachine(_BoltzmannMachine, engine=_ENGINE): ...
 
 
-class RBM(rbm.RBM, engine=ENGINE):
-    __doc__ = rbm.RBM.__doc__
+class RBM(_RBM, engine=_ENGINE): ...
 
 
-class GaussianBernoulliRBM(rbm.GaussianBernoulliRBM, engine=ENGINE):
-    __doc__ = rbm.GaussianBernoulliRBM.__doc__
+class GaussianBernoulliRBM(_GaussianBernoulliRBM, engine=_ENGINE): ...
 
 
-class DBM(dbm.DBM, engine=ENGINE):
-    __doc__ = dbm.DBM.__doc__
+class DBM(_DBM, engine=_ENGINE): ...
 
 
-class Program(program.Program, ProgramBase, engine=ENGINE):
-    __doc__ = program.Program.__doc__
+class Program(_Program, _ProgramBase, engine=_ENGINE): ...
 
 
-class VAE(vae.VAE, ProgramBase, engine=ENGINE):
-    __doc__ = vae.VAE.__doc__
+class VAE(_VAE, _ProgramBase, engine=_ENGINE): ...
 
 
-class ELBO(objectives.ELBO, HostObjective, engine=ENGINE):
-    __doc__ = objectives.ELBO.__doc__
+class ELBO(_ELBO, _HostObjective, engine=_ENGINE): ...
 
 
-class IWAE(objectives.IWAE, HostObjective, engine=ENGINE):
-    __doc__ = objectives.IWAE.__doc__
+class IWAE(_IWAE, _HostObjective, engine=_ENGINE): ...
 
 
-load = loader(BoltzmannMachine, RBM, GaussianBernoulliRBM, DBM, VAE)
-adam, sgd = ENGINE.host.optimizers["adam"], ENGINE.host.optimizers["sgd"]
+load = _loader(_ENGINE)
+adam, sgd = _ENGINE.host.optimizers["adam"], _ENGINE.host.optimizers["sgd"]

@@ -7,9 +7,9 @@ All logarithms are natural; log-probabilities and energies are in nats, per datu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
-__all__ = ["Array", "Distribution", "Params", "Rng", "State"]
+__all__ = ["Array", "ArrayDict", "Distribution", "Params", "Rng", "State"]
 
 Array: TypeAlias = Any
 """A `jax.Array` on the NumPyro engine, a `torch.Tensor` on the Pyro engine."""
@@ -25,3 +25,16 @@ State: TypeAlias = Mapping[str, Array]
 
 Params: TypeAlias = Mapping[str, Array]
 """A flat dict of arrays, the exchange format of every model."""
+
+
+class ArrayDict(dict[str, Any]):
+    """The arrays of a model by name: a dict that cannot be changed, since models are immutable."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("expected model.with_params(...) or with_constants(...) to change arrays: models are immutable")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ArrayDict, (dict(self),)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import deepgen_ppl.numpyro as face
 from deepgen_ppl.directed.program import Program
-from deepgen_ppl.kernels.base import Kernel
-from deepgen_ppl.learning.objectives import Objective
-from deepgen_ppl.undirected.couplings import Coupling
-from deepgen_ppl.undirected.machine import BoltzmannMachine
-from deepgen_ppl.undirected.units import Unit
+from deepgen_ppl.energies.machine import BoltzmannMachine
+from deepgen_ppl.energies.terms import Coupling
+from deepgen_ppl.kernels.kernel import Kernel
+from deepgen_ppl.objectives.objective import Objective
+from deepgen_ppl.units.base import Unit
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)

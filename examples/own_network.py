@@ -81,8 +81,8 @@ def main():
     print(vae)
     objective = dg.IWAE(num_particles=5)
     vae = dg.fit(vae, x, objective=objective, optimizer=dg.adam(2e-3), epochs=epochs, batch_size=20, rng=0).model
-    options = dg.EvidenceOptions(num_particles=100 if args.smoke else 1000)
-    lower = dg.evidence(vae, held_out, rng=args.seed, options=options).lower
+    options = dg.BoundsOptions(num_particles=100 if args.smoke else 1000)
+    lower = dg.bounds(vae, held_out, rng=args.seed, options=options).lower
     print(f"mean log p(x) over {len(held_out)} test data >= {lower.value:.2f} nats ({lower.method})")
 
 

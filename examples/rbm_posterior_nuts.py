@@ -2,7 +2,7 @@
 
     W_ij ~ Normal(0, 1),   b_i, c_j ~ Normal(0, 1),   x_n ~ p(v) of the RBM with these parameters
 
-The marginal with `log_normalizer="exact"` computes log Z anew from the parameters, so that the likelihood is normalised
+The marginal with `log_normalizer="exact"` computes log Z anew from the parameters, so that the likelihood is normalized
 and differentiable. Hidden units permute, so only what does not depend on their order is reported: the visible biases
 permute with nothing, and log p(x) of held-out data is averaged over the draws.
 
@@ -39,7 +39,7 @@ def main():
     hidden, samples, chains = (2, 10, 1) if args.smoke else (4, args.samples, 2)
 
     x, held_out = bars_and_stripes(100, args.seed), bars_and_stripes(200, args.seed + 1)
-    rbm = dg.RBM.init(rng=args.seed, visible=9, hidden=hidden, centred=False)
+    rbm = dg.RBM.init(rng=args.seed, visible=9, hidden=hidden, centered=False)
 
     def model(x):
         weight = numpyro.sample("weight", dist.Normal(0, 1).expand([9, hidden]).to_event(2))

@@ -11,7 +11,7 @@ import numpy as np
 import oracles
 from oracles import BINARY, SPIN, Oracle
 
-__all__ = ["CASES", "FINITE", "JOINED", "Case", "arrays", "compiled", "machine", "oracle", "to_engine", "to_numpy"]
+__all__ = ["CASES", "FINITE", "COUPLED", "Case", "arrays", "compiled", "machine", "oracle", "to_engine", "to_numpy"]
 
 Blocks = dict[str, tuple[int, np.ndarray | None]]
 
@@ -21,20 +21,20 @@ class Case:
     """One row.
 
     Args:
-        build: `(dg, params, buffers)` -> the machine, from NumPy arrays.
+        build: `(dg, params, constants)` -> the machine, from NumPy arrays.
         energy: the paper's energy of flat arrays and one state.
         blocks: block name -> (number of units, their values or None); the first is the visible one.
         params: trained arrays.
-        buffers: the others.
-        joined: whether hidden layers are joined.
+        constants: the others.
+        coupled: whether hidden layers are coupled.
     """
 
     build: Callable
     energy: Callable
     blocks: Blocks
     params: Mapping[str, np.ndarray]
-    buffers: Mapping[str, np.ndarray]
-    joined: bool = False
+    constants: Mapping[str, np.ndarray]
+    coupled: bool = False
 
     @property
     def finite(self) -> bool:
@@ -49,7 +49,7 @@ def draw(seed, shapes, scale=0.7):
 
 
 def offsets(seed, sizes):
-    """Centring offsets inside (0.2, 0.8)."""
+    """Centering offsets inside (0.2, 0.8)."""
     rng = np.random.default_rng(seed)
     return {f"{k}.offset": rng.uniform(0.2, 0.8, n) for k, n in sizes.items()}
 
@@ -60,15 +60,17 @@ def to_engine(dg, arrays, dtype):
 
 
 def rbm(**units):
-    """Builder of `dg.RBM` by its constructor, or by `init` where it is centred."""
+    """Builder of `dg.RBM` by its constructor, or by `init` where it is centered."""
 
-    def build(dg, params, buffers):
+    def build(dg, params, constants):
         kinds = {k: getattr(dg, kind)(*args) for k, (kind, *args) in units.items()}
-        if not buffers:
+        if not constants:
             return dg.RBM(params["v-h.weight"], params["v.bias"], params["h.bias"], **kinds)
         v, h = (len(params[f"{n}.bias"]) for n in "vh")
-        bare = dg.RBM.init(0, kinds.get("visible", v), kinds.get("hidden", h), dtype=str(params["v.bias"].dtype)[-7:])
-        return bare.with_params(params).with_buffers(buffers)
+        bare = dg.RBM.init(
+            kinds.get("visible", v), kinds.get("hidden", h), rng=0, dtype=str(params["v.bias"].dtype)[-7:]
+        )
+        return bare.with_params(params).with_constants(constants)
 
     return build
 
@@ -76,29 +78,29 @@ def rbm(**units):
 def gaussian_bernoulli_rbm(scale):
     """Builder of `dg.GaussianBernoulliRBM` with a known scale, or learned ones (None)."""
 
-    def build(dg, params, buffers):
+    def build(dg, params, constants):
         v, h = len(params["v.bias"]), len(params["h.bias"])
         dtype = str(params["v.bias"].dtype)[-7:]
-        bare = dg.GaussianBernoulliRBM.init(0, v, h, visible_scale=scale, centred=False, dtype=dtype)
-        return bare.with_params(params).with_buffers(buffers)
+        bare = dg.GaussianBernoulliRBM.init(v, h, rng=0, visible_scale=scale, centered=False, dtype=dtype)
+        return bare.with_params(params).with_constants(constants)
 
     return build
 
 
-def dbm(dg, params, buffers):
+def dbm(dg, params, constants):
     """`dg.DBM`."""
     sizes = [len(v) for k, v in params.items() if k.endswith(".bias")]
     dtype = str(params["v.bias"].dtype)[-7:]
-    bare = dg.DBM.init(0, sizes[0], sizes[1:], centred=bool(buffers), dtype=dtype)
-    return bare.with_params(params).with_buffers(buffers)
+    bare = dg.DBM.init(sizes[0], sizes[1:], rng=0, centered=bool(constants), dtype=dtype)
+    return bare.with_params(params).with_constants(constants)
 
 
 def layers(pairs, **units):
     """Builder of `dg.BoltzmannMachine` from layers and couplings."""
 
-    def build(dg, params, buffers):
+    def build(dg, params, constants):
         kinds = {k: getattr(dg, kind)(*args) for k, (kind, *args) in units.items()}
-        return dg.BoltzmannMachine(kinds, [dg.Dense(pair) for pair in pairs], params, buffers)
+        return dg.BoltzmannMachine(kinds, [dg.Dense(pair) for pair in pairs], params, constants)
 
     return build
 
@@ -119,7 +121,7 @@ CASES: dict[str, Case] = {
     "rbm": Case(
         rbm(), oracles.energy_rbm, {"v": (4, BINARY), "h": (3, BINARY)}, draw(1, RBM_SHAPES), {},
     ),
-    "rbm_centred": Case(
+    "rbm_centered": Case(
         rbm(), oracles.energy_rbm, {"v": (4, BINARY), "h": (3, BINARY)}, draw(2, RBM_SHAPES),
         offsets(2, {"v": 4, "h": 3}),
     ),
@@ -143,18 +145,18 @@ CASES: dict[str, Case] = {
     "dbm2": Case(
         dbm, oracles.energy_dbm, {"v": (3, BINARY), "h1": (3, BINARY), "h2": (2, BINARY)},
         draw(7, {"v.bias": 3, "h1.bias": 3, "h2.bias": 2, "v-h1.weight": (3, 3), "h1-h2.weight": (3, 2)}), {},
-        joined=True,
+        coupled=True,
     ),
-    "dbm3_centred": Case(
+    "dbm3_centered": Case(
         dbm, oracles.energy_dbm, {"v": (3, BINARY), "h1": (2, BINARY), "h2": (2, BINARY), "h3": (2, BINARY)},
-        draw(8, DBM3_SHAPES), offsets(8, {"v": 3, "h1": 2, "h2": 2, "h3": 2}), joined=True,
+        draw(8, DBM3_SHAPES), offsets(8, {"v": 3, "h1": 2, "h2": 2, "h3": 2}), coupled=True,
     ),
     "triangle": Case(
         layers(TRIANGLE, v=("Bernoulli", 3), a=("Spin", 2), b=("Categorical", 1, 3)),
         oracles.energy_layers({"v": "bernoulli", "a": "spin", "b": ("categorical", 3)}, TRIANGLE),
         {"v": (3, BINARY), "a": (2, SPIN), "b": (1, CATEGORICAL)},
         draw(9, TRIANGLE_SHAPES),
-        offsets(9, {"v": 3, "b": 3}), joined=True,
+        offsets(9, {"v": 3, "b": 3}), coupled=True,
     ),
     "gaussian_gaussian": Case(
         layers(GAUSSIAN_PAIR, v=("Gaussian", 2, 1.3), h=("Gaussian", 2, None)),
@@ -166,13 +168,13 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 FINITE = [name for name, case in CASES.items() if case.finite]
-JOINED = [name for name, case in CASES.items() if case.joined]
+COUPLED = [name for name, case in CASES.items() if case.coupled]
 
 
 def machine(dg, name, dtype=np.float64):
     """The machine of a row on one engine."""
     case = CASES[name]
-    return case.build(dg, to_engine(dg, case.params, dtype), to_engine(dg, case.buffers, dtype))
+    return case.build(dg, to_engine(dg, case.params, dtype), to_engine(dg, case.constants, dtype))
 
 
 _oracles: dict[str, Oracle] = {}
@@ -182,7 +184,7 @@ def oracle(name):
     """The truth about a row (kept: its sums are slow)."""
     if name not in _oracles:
         case = CASES[name]
-        _oracles[name] = Oracle(case.energy, {**case.params, **case.buffers}, case.blocks)
+        _oracles[name] = Oracle(case.energy, {**case.params, **case.constants}, case.blocks)
     return _oracles[name]
 
 

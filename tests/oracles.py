@@ -59,7 +59,7 @@ def energy_gaussian_bernoulli_rbm(params, state):
 
 
 def energy_dbm(params, state):
-    """E = -v'b - sum_l h_l'c_l - v'W_1 h1 - sum_l h_l'W_(l+1)h_(l+1): Salakhutdinov & Hinton (2009), eq. 9, centred."""
+    """E = -v'b - sum_l h_l'c_l - v'W_1 h1 - sum_l h_l'W_(l+1)h_(l+1): Salakhutdinov & Hinton (2009), eq. 9."""
     names = list(state)
     x = {n: list(state[n]) for n in names}
     for n in names:
@@ -89,7 +89,7 @@ def energy_layers(kinds, pairs):
 
     Args:
         kinds: layer name -> "bernoulli", "spin", "gaussian" or ("categorical", k).
-        pairs: the layers joined.
+        pairs: the layers coupled.
     """
 
     def energy(params, state):
@@ -257,7 +257,7 @@ class Oracle:
         rows = [self.expected_gradient({visible: row}) for row in x]
         return {k: np.mean([row[k] for row in rows], axis=0) - g for k, g in self.model_gradient.items()}
 
-    def factorised(self, q, state):
+    def factorized(self, q, state):
         """Probabilities of the states of `posterior(state)` under a product over units: block -> (units, values)."""
         full, _ = self.posterior(state)
         out = np.ones(len(next(iter(full.values()))))
@@ -271,5 +271,5 @@ class Oracle:
     def mean_field_kl(self, q, state):
         """KL(q || p(other blocks | state)) for q a product over units."""
         _, p = self.posterior(state)
-        q = self.factorised(q, state)
+        q = self.factorized(q, state)
         return float(np.sum(q * (np.log(q) - np.log(p))))

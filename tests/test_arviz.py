@@ -79,7 +79,7 @@ def run(dg, machine, *, draws=DRAWS, chains=CHAINS, start=None, chain_method="se
 
 @pytest.fixture(scope="module")
 def machine(dg):
-    return cases.machine(dg, "rbm_centred", np.float32)
+    return cases.machine(dg, "rbm_centered", np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_states_are_those_of_the_run(dg, mcmc, handed):
 def test_energy_is_the_machine_s(handed):
     posterior, stats = group(handed, "posterior"), group(handed, "sample_stats")
     states = {n: posterior[n].values[:, :5].reshape(-1, posterior[n].shape[-1]).astype(float) for n in ("v", "h")}
-    truth = cases.oracle("rbm_centred").energies(states).reshape(CHAINS, 5)
+    truth = cases.oracle("rbm_centered").energies(states).reshape(CHAINS, 5)
     np.testing.assert_allclose(stats["energy"][:, :5], truth, atol=1e-5)
     np.testing.assert_array_equal(stats["lp"], -stats["energy"])
     assert stats["energy"].dtype == np.float64
@@ -137,7 +137,7 @@ def test_energy_is_the_machine_s(handed):
 
 
 def test_numpyro_vectorized_chains(dg_numpyro):
-    machine = cases.machine(dg_numpyro, "rbm_centred", np.float32)
+    machine = cases.machine(dg_numpyro, "rbm_centered", np.float32)
     mcmc = run(dg_numpyro, machine, chain_method="vectorized")
     data = dg_numpyro.to_arviz(mcmc, model=machine)
     assert group(data, "posterior").sizes["chain"] == CHAINS
@@ -249,24 +249,24 @@ def test_runs_over_parameters_are_refused(dg, machine):
 def comparison(dg):
     models = {
         "rbm": cases.machine(dg, "rbm", np.float32),
-        "vae": dg.VAE.init(0, dg.Bernoulli(4), latent=2, hidden=(5,)),
+        "vae": dg.VAE.init(dg.Bernoulli(4), rng=0, latent=2, hidden=(5,)),
     }
     x = np.random.default_rng(0).integers(0, 2, (9, 4))
-    return dg.compare(models, x, rng=0, options=dg.EvidenceOptions(num_particles=10))
+    return dg.compare(models, x, rng=0, options=dg.BoundsOptions(num_particles=10))
 
 
 def check_comparison(data, comparison):
-    assert {"log_likelihood", "evidence"} <= groups(data)
-    pointwise, evidence = group(data, "log_likelihood"), group(data, "evidence")
-    assert list(evidence["model"].values) == list(comparison.evidence)
-    for i, (name, e) in enumerate(comparison.evidence.items()):
+    assert {"log_likelihood", "bounds"} <= groups(data)
+    pointwise, bounds = group(data, "log_likelihood"), group(data, "bounds")
+    assert list(bounds["model"].values) == list(comparison.bounds)
+    for i, (name, e) in enumerate(comparison.bounds.items()):
         assert pointwise[name].dims == ("chain", "draw", "datum")
         np.testing.assert_allclose(pointwise[name].values[0, 0], e.pointwise)
         for side in ("lower", "upper", "estimate"):
-            np.testing.assert_equal(float(evidence[side][i]), float(getattr(e, side).value))
-        assert float(evidence["se_data"][i]) == e.se_data
-        assert float(evidence["se_log_z"][i]) == e.se_log_z
-        assert str(evidence["method"].values[i]) == e.estimate.method
+            np.testing.assert_equal(float(bounds[side][i]), float(getattr(e, side).value))
+        assert float(bounds["se_data"][i]) == e.se_data
+        assert float(bounds["se_log_z"][i]) == e.se_log_z
+        assert str(bounds["method"].values[i]) == e.estimate.method
 
 
 def test_comparison_has_its_groups(dg, comparison):
@@ -284,18 +284,18 @@ def test_elpd_goes_through_az_compare(dg, comparison):
     scores = dg.to_elpd(comparison)
     assert set(scores) == {"rbm", "vae"}
     table = az.compare(scores, method="stacking")
-    for name, e in comparison.evidence.items():
+    for name, e in comparison.bounds.items():
         total = next(float(table.loc[name, c]) for c in ("elpd", "elpd_loo") if c in table.columns)
         assert total == pytest.approx(e.pointwise.sum(), abs=0.6 if abs(total) > 10 else 0.06)  # 1.x rounds
     assert float(table["weight"].astype(float).sum()) == pytest.approx(1.0, abs=0.02)
 
 
 def test_elpd_takes_no_upper_sides(dg, comparison):
-    from deepgen_ppl.evidence.estimates import Estimate
+    from deepgen_ppl.log_z.estimates import Estimate
 
     none = Estimate.missing("given")
-    upper_only = dataclasses.replace(comparison.evidence["rbm"], lower=none)
-    table = dg.Comparison({"rbm": upper_only, "vae": comparison.evidence["vae"]}, 9, "")
+    upper_only = dataclasses.replace(comparison.bounds["rbm"], lower=none)
+    table = dg.Comparison({"rbm": upper_only, "vae": comparison.bounds["vae"]}, 9, "")
     assert set(dg.to_elpd(table)) == {"vae"}
     with pytest.raises(ValueError, match="expected a model with a lower side"):
         dg.to_elpd(dg.Comparison({"rbm": upper_only}, 9, ""))

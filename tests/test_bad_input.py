@@ -36,7 +36,7 @@ def changed(value, at=(2, 1)):
 # -- data --------------------------------------------------------------------------------------------------------------
 
 DATA = {
-    "grey values for Bernoulli units": (
+    "gray values for Bernoulli units": (
         ["rbm", "dbm", "vae"], BITS * 0.5, "data: expected only 0 and 1 for Bernoulli units, got values such as 0, 0.5 "
         r"\(range 0 to 0.5\); deepgen_ppl.datasets.binarize makes them binary",
     ),
@@ -71,14 +71,14 @@ def test_data_for_fit(dg, case, name):
         fit(dg, name, data)
 
 
-@pytest.mark.parametrize("case", ["grey values for Bernoulli units", "NaN", "no rows", "too wide", "images"])
+@pytest.mark.parametrize("case", ["gray values for Bernoulli units", "NaN", "no rows", "too wide", "images"])
 def test_data_for_validation(dg, case):
     _, data, sentence = DATA[case]
     with pytest.raises(ValueError, match=re.sub(r"\bdata\b", "validation data", sentence)):
         fit(dg, "vae", BITS, validation=data)
 
 
-@pytest.mark.parametrize("case", ["grey values for Bernoulli units", "NaN", "too wide", "no rows"])
+@pytest.mark.parametrize("case", ["gray values for Bernoulli units", "NaN", "too wide", "no rows"])
 def test_data_for_init(dg, case):
     _, data, sentence = DATA[case]
     for make in (
@@ -155,11 +155,11 @@ def test_objectives_of_the_wrong_kind(dg):
 
 
 def test_models_of_the_wrong_kind(dg):
-    vae = dg.VAE.init(0, dg.Bernoulli(6), 2, (4,))
+    vae = dg.VAE.init(dg.Bernoulli(6), 2, (4,), rng=0)
     with pytest.raises(TypeError, match="expected a machine or a program to train, got str"):
         dg.fit("rbm", BITS)
     with pytest.raises(TypeError, match="expected a Boltzmann machine, got VAE"):
-        dg.ais(vae, 0)
+        dg.ais(vae, rng=0)
     with pytest.raises(TypeError, match="expected a Boltzmann machine, got VAE"):
         dg.exact_log_normalizer(vae)
 
@@ -193,9 +193,9 @@ def test_options_of_contrastive_objectives(dg, make, sentence):
         make(dg)
 
 
-def test_contrastive_divergence_of_joined_hidden_layers(dg):
+def test_contrastive_divergence_of_coupled_hidden_layers(dg):
     with pytest.raises(
-        ValueError, match="whose hidden layers are not joined for ContrastiveDivergence, got DBM.*StochasticML"
+        ValueError, match="whose hidden layers are not coupled for ContrastiveDivergence, got DBM.*StochasticML"
     ):
         fit(dg, "dbm", BITS, objective=dg.ContrastiveDivergence())
 
@@ -326,12 +326,12 @@ def test_double_data_for_a_single_model(dg):
         (lambda dg, a: dg.RBM(a(4), a(4), a(3)), r"expected a weight of shape \(V, H\), got shape \(4,\)"),
         (lambda dg, a: dg.RBM(a(4, 3), a(3), a(3)), r"expected v.bias of shape \(4,\), got shape \(3,\)"),
         (lambda dg, a: dg.RBM(a(4, 3), a(4), a(4)), r"expected h.bias of shape \(3,\), got shape \(4,\)"),
-        (lambda dg, a: dg.RBM.init(0, 0, 3), "expected a positive number of units, got 0"),
+        (lambda dg, a: dg.RBM.init(0, 3, rng=0), "expected a positive number of units, got 0"),
         (lambda dg, a: dg.Bernoulli(2.5), "expected a positive number of units, got 2.5"),
         (lambda dg, a: dg.Categorical(3, 1), "expected at least 2 states, got 1"),
         (lambda dg, a: dg.Gaussian(3, scale=-1.0), "expected a positive scale, or None to learn it, got -1.0"),
-        (lambda dg, a: dg.DBM.init(0, 4, ()), "expected the sizes of the hidden layers"),
-        (lambda dg, a: dg.DBM.init(0, 4, 3), "expected the sizes of the hidden layers"),
+        (lambda dg, a: dg.DBM.init(4, (), rng=0), "expected the sizes of the hidden layers"),
+        (lambda dg, a: dg.DBM.init(4, 3, rng=0), "expected the sizes of the hidden layers"),
         (lambda dg, a: dg.Dense(("v", "v")), "expected two different layers in a Dense coupling"),
     ],
 )

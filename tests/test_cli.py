@@ -18,7 +18,7 @@ pytest.importorskip("arviz", exc_type=ModuleNotFoundError)
 from test_arviz import group, groups, opened
 from typer.testing import CliRunner
 
-from deepgen_ppl.cli import app
+from deepgen_ppl.cli.main import app
 
 FILES = {
     "bounds.png", "comparison.nc", "curves.png", "samples.png", "table.csv",
@@ -95,15 +95,15 @@ def test_models_load_back(finished, data):
         (row,) = [row for row in csv.DictReader(file) if row["model"] == "rbm16"]
     from deepgen_ppl import datasets
 
-    e = dg.evidence(dg.load(out / "rbm16.safetensors"), datasets.load(str(data)).test, rng=1)
+    e = dg.bounds(dg.load(out / "rbm16.safetensors"), datasets.load(str(data)).test, rng=1)
     assert e.lower.value == pytest.approx(float(row["lower"]), abs=1e-5)
 
 
 def test_comparison_opens(finished):
     _, out, _ = finished
     data = opened(out / "comparison.nc")
-    assert {"log_likelihood", "evidence"} <= groups(data)
-    assert set(group(data, "evidence")["model"].values) == {"rbm16", "vae"}
+    assert {"log_likelihood", "bounds"} <= groups(data)
+    assert set(group(data, "bounds")["model"].values) == {"rbm16", "vae"}
 
 
 def test_resume_goes_on(finished, data):
@@ -116,7 +116,7 @@ def test_resume_goes_on(finished, data):
     further = compare(engine, data, out, "--resume", models="rbm16", epochs=3)
     assert further.exit_code == 0, further.output
     assert (out / "rbm16.safetensors").read_bytes() != before
-    from deepgen_ppl.files import read_arrays
+    from deepgen_ppl.array_files import read_arrays
 
     _, meta = read_arrays(out / "rbm16.checkpoint")
     assert meta["epoch"] == 3
@@ -200,7 +200,7 @@ def test_folder_that_cannot_be_made(data, tmp_path):
     check_refused(compare("numpyro", data, tmp_path / "taken"), "taken")
 
 
-@pytest.mark.parametrize("option", [("--epochs", 0), ("--max-test", 1), ("--seed", "x"), ("--colour", 1)])
+@pytest.mark.parametrize("option", [("--epochs", 0), ("--max-test", 1), ("--seed", "x"), ("--color", 1)])
 def test_wrong_options(data, tmp_path, option):
     result = invoke("compare", "--data", data, "--out", tmp_path / "out", *option)
     assert result.exit_code == 2
@@ -217,14 +217,14 @@ def test_help_and_version():
 
 
 def test_as_a_program(tmp_path):
-    """The command in a process of its own, on grey rows without a shape: no warnings, no samples, and it says so."""
+    """The command in a process of its own, on gray rows without a shape: no warnings, no samples, and it says so."""
     engine = next(name for name in reversed(HOSTS) if importlib.util.find_spec(HOSTS[name][1]))
-    np.save(tmp_path / "grey.npy", np.random.default_rng(0).random((40, 9), dtype=np.float32))
-    code = "from deepgen_ppl.cli import main; main()"
+    np.save(tmp_path / "gray.npy", np.random.default_rng(0).random((40, 9), dtype=np.float32))
+    code = "from deepgen_ppl.cli.main import main; main()"
     command = [sys.executable, "-W", "error::UserWarning:deepgen_ppl", "-c", code, "compare", "--engine", engine]
     command += [
         "--data",
-        str(tmp_path / "grey.npy"),
+        str(tmp_path / "gray.npy"),
         "--models",
         "vae",
         "--epochs",
@@ -235,7 +235,7 @@ def test_as_a_program(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "binarised: 1 where the pixel is >= 0.5" in done.stdout
+    assert "binarized: 1 where the pixel is >= 0.5" in done.stdout
     assert re.search("written to .*: bounds.png, comparison.nc", done.stdout)
     assert not (tmp_path / "out" / "samples.png").exists()
     wrong = subprocess.run([*command, "--models", "gan"], capture_output=True, text=True, timeout=600, check=False)

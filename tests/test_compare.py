@@ -1,4 +1,4 @@
-"""Evidence and comparison: which side is claimed, by what, and whether it holds."""
+"""Bounds and comparison: which side is claimed, by what, and whether it holds."""
 
 import csv
 import dataclasses
@@ -14,10 +14,10 @@ from gates import LEVEL, gate_mean, sampled
 from scipy import stats
 from scipy.special import logsumexp
 
-from deepgen_ppl.evidence.compare import COLUMNS, Comparison
-from deepgen_ppl.evidence.estimates import CERTIFIED, Estimate, log_mean_exp
-from deepgen_ppl.evidence.evidence import Evidence
-from deepgen_ppl.evidence.importance import importance_log_likelihood
+from deepgen_ppl.log_p.bounds import Bounds
+from deepgen_ppl.log_p.compare import COLUMNS, Comparison
+from deepgen_ppl.log_p.importance import importance_log_likelihood
+from deepgen_ppl.log_z.estimates import CERTIFIED, Estimate, log_mean_exp
 
 BINARY = oracles.BINARY
 
@@ -36,23 +36,23 @@ def pointwise(name, x):
 
 
 def random_machine(dg, family, seed, scale):
-    """(machine, oracle) of a random RBM 5-3 or DBM 4-3-2, float32, centred."""
+    """(machine, oracle) of a random RBM 5-3 or DBM 4-3-2, float32, centered."""
     sizes = {"rbm": {"v": 5, "h": 3}, "dbm": {"v": 4, "h1": 3, "h2": 2}}[family]
     names = list(sizes)
     shapes = {f"{n}.bias": k for n, k in sizes.items()}
     shapes |= {f"{a}-{b}.weight": (sizes[a], sizes[b]) for a, b in zip(names, names[1:], strict=False)}
-    params, buffers = cases.draw(seed, shapes, scale), cases.offsets(seed, sizes)
-    params, buffers = ({k: v.astype(np.float32) for k, v in a.items()} for a in (params, buffers))
+    params, constants = cases.draw(seed, shapes, scale), cases.offsets(seed, sizes)
+    params, constants = ({k: v.astype(np.float32) for k, v in a.items()} for a in (params, constants))
     build = {"rbm": cases.rbm(), "dbm": cases.dbm}[family]
-    machine = build(dg, cases.to_engine(dg, params, np.float32), cases.to_engine(dg, buffers, np.float32))
+    machine = build(dg, cases.to_engine(dg, params, np.float32), cases.to_engine(dg, constants, np.float32))
     energy = {"rbm": oracles.energy_rbm, "dbm": oracles.energy_dbm}[family]
-    return machine, oracles.Oracle(energy, params | buffers, {n: (k, BINARY) for n, k in sizes.items()})
+    return machine, oracles.Oracle(energy, params | constants, {n: (k, BINARY) for n, k in sizes.items()})
 
 
 def ppca(dg, *, guide="exact", latent=2, width=5, sigma=0.7, seed=0):
     """(VAE, mean, covariance): a linear decoder and Gaussian likelihood, whose marginal is a known Gaussian.
 
-    The loadings are orthogonal, so that the posterior factorises and the linear encoder can be exact (Tipping & Bishop
+    The loadings are orthogonal, so that the posterior factorizes and the linear encoder can be exact (Tipping & Bishop
     1999, eq. 7): M = W'W + sigma^2 I, z | x ~ N(M^-1 W'(x - m), sigma^2 M^-1).
     """
     rng = np.random.default_rng(seed)
@@ -66,7 +66,7 @@ def ppca(dg, *, guide="exact", latent=2, width=5, sigma=0.7, seed=0):
     if guide == "bad":
         bias[:latent] += 3.0
         bias[latent:] -= 2.5
-    vae = dg.VAE.init(0, dg.Gaussian(width, sigma), latent=latent, hidden=())
+    vae = dg.VAE.init(dg.Gaussian(width, sigma), rng=0, latent=latent, hidden=())
     vae = vae.from_canonical(
         {
             "decoder.layers.0.weight": w.T.astype(np.float32),
@@ -86,29 +86,29 @@ def ppca_data(mean, covariance, num, seed=1):
 
 
 def small_vae(dg, width=4):
-    return dg.VAE.init(0, dg.Bernoulli(width), latent=2, hidden=(5,))
+    return dg.VAE.init(dg.Bernoulli(width), rng=0, latent=2, hidden=(5,))
 
 
 def few(dg, **options):
     """Options of every small table, so that JAX compiles once."""
-    return dg.EvidenceOptions(num_particles=20, **options)
+    return dg.BoundsOptions(num_particles=20, **options)
 
 
 def made(lower, upper, mc_se=0.0, spread=0.0):
-    """Evidence with these sides; pointwise values about the side that there is."""
+    """Bounds with these sides; pointwise values about the side that there is."""
     sides = [Estimate.missing("none") if v is None else Estimate(v, mc_se, "bound", "given") for v in (lower, upper)]
     pointwise = (upper if lower is None else lower) + spread * np.array([-1.0, 0.0, 1.0])
-    return Evidence(*sides, Estimate(pointwise.mean(), 0.0, "estimate", "given"), 0.1, 0.0, pointwise, 0.0)
+    return Bounds(*sides, Estimate(pointwise.mean(), 0.0, "estimate", "given"), 0.1, 0.0, pointwise, 0.0)
 
 
 # --- exact rows
 
 
-@pytest.mark.parametrize("name", ["rbm_centred", "dbm2", "triangle"])
+@pytest.mark.parametrize("name", ["rbm_centered", "dbm2", "triangle"])
 def test_exact_rows_equal_enumeration(dg, name):
     x = visible(name)
     truth = pointwise(name, x)
-    e = dg.evidence(cases.machine(dg, name, np.float32), x, rng=0)
+    e = dg.bounds(cases.machine(dg, name, np.float32), x, rng=0)
     assert (e.lower.kind, e.upper.kind, e.estimate.kind) == ("exact", "exact", "exact")
     for side in (e.lower, e.upper, e.estimate):
         assert side.value == pytest.approx(truth.mean(), abs=1e-5)
@@ -122,14 +122,14 @@ def test_exact_rows_equal_enumeration(dg, name):
 
 def test_exact_row_of_a_density(dg):
     x = visible("gaussian_bernoulli_rbm")
-    e = dg.evidence(cases.machine(dg, "gaussian_bernoulli_rbm", np.float32), x, rng=0)
+    e = dg.bounds(cases.machine(dg, "gaussian_bernoulli_rbm", np.float32), x, rng=0)
     truth = pointwise("gaussian_bernoulli_rbm", x)
     assert (e.lower.value, e.upper.value) == pytest.approx((truth.mean(), truth.mean()), abs=1e-5)
 
 
 def test_one_datum_has_no_se_data(dg):
     x = visible("rbm", 1)
-    e = dg.evidence(cases.machine(dg, "rbm", np.float32), x, rng=0)
+    e = dg.bounds(cases.machine(dg, "rbm", np.float32), x, rng=0)
     assert math.isnan(e.se_data)
     assert e.lower.value == pytest.approx(pointwise("rbm", x)[0], abs=1e-5)
 
@@ -147,12 +147,12 @@ def temperatures(num):
 
 @pytest.mark.parametrize("family", ["rbm", "dbm"])
 def test_two_sided_interval_from_exact_starts(dg, family):
-    options = dg.EvidenceOptions(betas=temperatures(STEPS), num_runs=RUNS, log_z="ais")
+    options = dg.BoundsOptions(betas=temperatures(STEPS), num_runs=RUNS, log_z="ais")
     for seed, scale in enumerate((0.3, 0.6, 0.9, 1.2)):
         machine, truth = random_machine(dg, family, seed, scale)
         x = np.random.default_rng(seed).integers(0, 2, (6, truth.blocks["v"][0])).astype(float)
         exact = truth.log_likelihood(x, "v")
-        e = dg.evidence(machine, x, rng=seed, options=options)
+        e = dg.bounds(machine, x, rng=seed, options=options)
         low, high = e.interval(z=5.0)
         assert low <= exact <= high, (scale, low, exact, high)
         low, high = e.interval()
@@ -176,7 +176,7 @@ MANY = 200_000
 
 def many(dg, machine, seed, *, num, reverse):
     betas = np.concatenate([np.linspace(0, 1, num), np.ones(20 - num)])
-    return dg.ais(machine, seed, betas=betas, num_runs=MANY, reverse=reverse)
+    return dg.ais(machine, rng=seed, betas=betas, num_runs=MANY, reverse=reverse)
 
 
 def groups(log_z, size, num):
@@ -229,7 +229,7 @@ def test_coverage_of_ais_intervals(dg, reverse):
 
 
 def exact_draws(dg, machine, num):
-    from deepgen_ppl.evidence.exact import draw_exact
+    from deepgen_ppl.log_z.exact import draw_exact
 
     return draw_exact(dg.engine.random.rng(1, machine.like), machine, num)
 
@@ -239,12 +239,12 @@ def test_certified_values(dg):
     exact = dg.exact_log_normalizer(machine)
     assert exact.certified() == pytest.approx(log_z, abs=1e-5)
     options = {"betas": temperatures(4), "num_runs": RUNS}
-    forward = dg.ais(machine, 0, **options)
+    forward = dg.ais(machine, rng=0, **options)
     assert forward.certified(0.1) == pytest.approx(forward.value + math.log(0.1))
-    back = dg.ais(machine, 0, reverse=True, **options)
+    back = dg.ais(machine, rng=0, reverse=True, **options)
     assert (back.kind, back.side) == ("bound", "upper")
     assert back.certified(0.1) == pytest.approx(back.value - math.log(0.1))
-    from_chains = dg.ais(machine, 0, reverse=True, initial=exact_draws(dg, machine, RUNS), **options)
+    from_chains = dg.ais(machine, rng=0, reverse=True, initial=exact_draws(dg, machine, RUNS), **options)
     assert (from_chains.kind, from_chains.side) == ("estimate", "none")
     assert "inexact_start" in from_chains.flags
     with pytest.raises(ValueError, match="expected an estimate that claims a side, got"):
@@ -255,8 +255,8 @@ def test_few_temperatures_are_flagged(dg):
     """Where the weights scatter, the standard error is withheld."""
     machine, truth = random_machine(dg, "rbm", 5, 2.5)
     x = np.random.default_rng(0).integers(0, 2, (6, 5))
-    options = dg.EvidenceOptions(betas=temperatures(2), num_runs=RUNS, log_z="ais")
-    e = dg.evidence(machine, x, rng=0, options=options)
+    options = dg.BoundsOptions(betas=temperatures(2), num_runs=RUNS, log_z="ais")
+    e = dg.bounds(machine, x, rng=0, options=options)
     assert "weights_degenerate" in e.flags
     assert math.isnan(e.se_log_z)
     assert math.isnan(e.upper.mc_se)
@@ -267,7 +267,7 @@ def test_few_temperatures_are_flagged(dg):
 
 def test_default_runs_of_ais_are_enough_for_an_error(dg):
     """With weights that hardly differ there is a standard error."""
-    for call, name in ((dg.ais, "num_runs"), (dg.EvidenceOptions, "num_runs")):
+    for call, name in ((dg.ais, "num_runs"), (dg.BoundsOptions, "num_runs")):
         runs = inspect.signature(call).parameters[name].default
         assert math.isfinite(log_mean_exp(0.3 * np.random.default_rng(0).standard_normal(runs))[1])
 
@@ -276,9 +276,9 @@ def test_default_runs_of_ais_are_enough_for_an_error(dg):
 
 
 def test_large_machine_has_no_lower_side(dg):
-    rbm = dg.RBM.init(0, 24, 22)
+    rbm = dg.RBM.init(24, 22, rng=0)
     x = np.random.default_rng(0).integers(0, 2, (5, 24))
-    e = dg.evidence(rbm, x, rng=0, options=dg.EvidenceOptions(betas=20, num_runs=200))
+    e = dg.bounds(rbm, x, rng=0, options=dg.BoundsOptions(betas=20, num_runs=200))
     assert math.isnan(e.lower.value)
     assert e.lower.kind == "none"
     assert "exact starts or enumeration of log Z needed" in e.lower.method
@@ -290,9 +290,9 @@ def test_large_machine_has_no_lower_side(dg):
 @pytest.mark.slow
 def test_joined_layers_that_are_enumerable_are_exact(dg):
     """A DBM whose log Z is bounded still has an exact log f where one half of the hidden layers is small."""
-    dbm = dg.DBM.init(0, 24, (22, 3), scale=0.2)
+    dbm = dg.DBM.init(24, (22, 3), rng=0, weight_scale=0.2)
     x = np.random.default_rng(0).integers(0, 2, (5, 24))
-    e = dg.evidence(dbm, x, rng=0, options=dg.EvidenceOptions(betas=20, num_runs=200))
+    e = dg.bounds(dbm, x, rng=0, options=dg.BoundsOptions(betas=20, num_runs=200))
     assert e.upper.kind == "bound"
     assert "enumeration of h2" in e.upper.method
     assert e.flags == ()
@@ -301,20 +301,20 @@ def test_joined_layers_that_are_enumerable_are_exact(dg):
 def test_joined_layers_too_large_to_enumerate(dg):
     """Mean field has the lower side, and only where an upper side of log Z exists."""
     rng = np.random.default_rng(0)
-    dbm = dg.DBM.init(0, 4, (14, 13), scale=0.1)  # 2^14 joint states: log Z is exact, log f is not
+    dbm = dg.DBM.init(4, (14, 13), rng=0, weight_scale=0.1)  # 2^14 joint states: log Z is exact, log f is not
     x = rng.integers(0, 2, (5, 4))
-    e = dg.evidence(dbm, x, rng=0)
+    e = dg.bounds(dbm, x, rng=0)
     assert (e.lower.kind, e.upper.kind, e.estimate.kind) == ("bound", "none", "estimate")
     assert "mean field" in e.lower.method
     assert "log f has no upper side" in e.upper.method
     assert "mean_field" in e.flags
-    law = dbm.marginal("v", log_normalizer="exact", hidden=dg.MeanField(100))
+    law = dbm.marginal("v", log_normalizer="exact", hidden_bound=dg.MeanField(100))
     observed = x.astype(np.int32) if dg.engine.name == "numpyro" else x.astype(np.float32)
     direct = cases.to_numpy(dg, law.log_prob(dg.engine.arrays.asarray(observed)))
     assert e.lower.value == pytest.approx(direct.mean(), abs=1e-4)
-    dbm = dg.DBM.init(0, 24, (22, 21), scale=0.1)
+    dbm = dg.DBM.init(24, (22, 21), rng=0, weight_scale=0.1)
     x = rng.integers(0, 2, (5, 24))
-    e = dg.evidence(dbm, x, rng=0, options=dg.EvidenceOptions(betas=20, num_runs=200))
+    e = dg.bounds(dbm, x, rng=0, options=dg.BoundsOptions(betas=20, num_runs=200))
     assert (e.lower.kind, e.upper.kind, e.estimate.kind) == ("none", "none", "estimate")
     assert math.isfinite(e.estimate.value)
     assert "mean_field" in e.flags
@@ -322,16 +322,16 @@ def test_joined_layers_too_large_to_enumerate(dg):
 
 def test_mean_field_side_lies_below_enumeration(dg):
     """The same machine through both ways to log f."""
-    from deepgen_ppl.evidence import unnormalised
+    from deepgen_ppl.log_p import log_f
 
     machine, truth = random_machine(dg, "dbm", 3, 1.0)
     x = truth.states(["v"])["v"]
     exact = -truth.free_energies({"v": x})
-    bound = cases.to_numpy(dg, unnormalised._mean_field(machine, dg.engine.arrays.asarray(x, like=machine.like)))
+    bound = cases.to_numpy(dg, log_f._mean_field(machine, dg.engine.arrays.asarray(x, like=machine.like)))
     assert (bound < exact + 1e-5).all()
     assert (exact - bound).max() < 1.0
     np.testing.assert_allclose(
-        unnormalised.log_f(machine, dg.engine.arrays.asarray(x, like=machine.like)).value, exact, atol=1e-5
+        log_f.log_f(machine, dg.engine.arrays.asarray(x, like=machine.like)).value, exact, atol=1e-5
     )
 
 
@@ -339,13 +339,13 @@ def test_mean_field_side_lies_below_enumeration(dg):
 
 
 def ppca_options(dg):
-    return dg.EvidenceOptions(num_particles=50)
+    return dg.BoundsOptions(num_particles=50)
 
 
 def test_exact_posterior_guide_gives_log_p_without_noise(dg):
     vae, mean, covariance = ppca(dg)
     x, exact = ppca_data(mean, covariance, 100)
-    e = dg.evidence(vae, x, rng=0, options=ppca_options(dg))
+    e = dg.bounds(vae, x, rng=0, options=ppca_options(dg))
     np.testing.assert_allclose(e.pointwise, exact, atol=1e-4)
     assert e.lower.value == pytest.approx(exact.mean(), abs=1e-4)
     assert e.lower.mc_se < 1e-4
@@ -358,7 +358,7 @@ def test_lower_side_of_a_directed_model(dg):
     x, exact = ppca_data(mean, covariance, 1)
 
     def check(seed, factor):
-        e = dg.evidence(vae, np.repeat(x, 2000 * factor, 0), rng=seed, options=ppca_options(dg))
+        e = dg.bounds(vae, np.repeat(x, 2000 * factor, 0), rng=seed, options=ppca_options(dg))
         gate_mean(np.exp(e.pointwise - exact[0]), 1.0, 0.02)
         assert e.lower.mc_se == pytest.approx(e.pointwise.std(ddof=1) / math.sqrt(2000 * factor), rel=0.15)
         assert e.lower.value < exact[0] - e.lower.mc_se
@@ -367,7 +367,7 @@ def test_lower_side_of_a_directed_model(dg):
 
 
 def test_program_has_no_upper_side(dg):
-    e = dg.evidence(small_vae(dg), visible("rbm"), rng=0, options=few(dg))
+    e = dg.bounds(small_vae(dg), visible("rbm"), rng=0, options=few(dg))
     assert (e.lower.kind, e.upper.kind) == ("bound", "none")
     assert math.isnan(e.upper.value)
     assert math.isnan(e.interval()[1])
@@ -378,7 +378,7 @@ def test_program_has_no_upper_side(dg):
 def test_bad_guide_is_flagged(dg):
     vae, mean, covariance = ppca(dg, guide="bad")
     x, _ = ppca_data(mean, covariance, 100)
-    (flag,) = dg.evidence(vae, x, rng=0, options=ppca_options(dg)).flags
+    (flag,) = dg.bounds(vae, x, rng=0, options=ppca_options(dg)).flags
     assert flag.startswith("low_ess_")
     assert int(flag[len("low_ess_") : -1]) > 50
 
@@ -387,7 +387,7 @@ def test_certified_margin_of_a_directed_model(dg):
     """However bad the guide, the mean over N data exceeds log p by log(1 / alpha) / N in at most a share alpha."""
     vae, mean, covariance = ppca(dg, guide="bad")
     x, exact = ppca_data(mean, covariance, 2000)
-    e = dg.evidence(vae, x, rng=3, options=ppca_options(dg))
+    e = dg.bounds(vae, x, rng=3, options=ppca_options(dg))
     assert math.isnan(e.lower.mc_se)  # withheld
     assert e.interval()[0] == pytest.approx(e.lower.value - CERTIFIED / 2000)
     assert e.interval()[0] < exact.mean()
@@ -406,10 +406,10 @@ def layer_pair(vae, name, y):
 
 def test_importance_weighting_over_odd_sizes(dg, monkeypatch):
     """N no multiple of the batch, K no multiple of a piece: against quadrature over z, row by row."""
-    from deepgen_ppl.evidence import importance
+    from deepgen_ppl.log_p import importance
 
     monkeypatch.setattr(importance, "ROWS", 70_000)  # pieces of 700 particles: 1,001 become 1,400
-    vae = dg.VAE.init(1, dg.Bernoulli(4), latent=1, hidden=(5,))
+    vae = dg.VAE.init(dg.Bernoulli(4), rng=1, latent=1, hidden=(5,))
     bias = np.array([0.0, 0.2], np.float32)  # about the prior: light tails
     own = vae.canonical()
     vae = vae.from_canonical(
@@ -432,7 +432,7 @@ def test_importance_weighting_over_odd_sizes(dg, monkeypatch):
     assert 0.75 < np.sqrt(np.mean(error**2)) < 1.3
     assert (ess > 100).all()
     assert (ess <= 1400).all()
-    e = dg.evidence(vae, x, rng=0, options=dg.EvidenceOptions(num_particles=1001))
+    e = dg.bounds(vae, x, rng=0, options=dg.BoundsOptions(num_particles=1001))
     np.testing.assert_allclose(e.pointwise, values)
     assert "1400 particles" in e.lower.method
 
@@ -441,7 +441,7 @@ def test_importance_weighting_over_odd_sizes(dg, monkeypatch):
 
 
 def three(dg):
-    return {"vae": small_vae(dg), "rbm": cases.machine(dg, "rbm", np.float32), "ais": dg.RBM.init(3, 4, 2)}
+    return {"vae": small_vae(dg), "rbm": cases.machine(dg, "rbm", np.float32), "ais": dg.RBM.init(4, 2, rng=3)}
 
 
 @pytest.fixture(scope="module")
@@ -473,14 +473,14 @@ def test_cells_and_repr(comparison):
     (vae,) = [row for row in comparison.cells() if row[0] == "vae"]
     assert len(vae) == 11
     assert vae[3:5] == ("-", "-")  # no upper side, of no kind
-    assert vae[1] == f"{comparison.evidence['vae'].lower.value:.2f}"
+    assert vae[1] == f"{comparison.bounds['vae'].lower.value:.2f}"
 
 
 def test_to_csv(comparison, tmp_path):
     comparison.to_csv(tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["model"] for row in rows] == list(comparison.evidence)
+    assert [row["model"] for row in rows] == list(comparison.bounds)
     for row, own in zip(rows, comparison.rows(), strict=True):
         assert float(row["lower"]) == own["lower"]
         assert math.isnan(float(row["upper"])) == math.isnan(own["upper"])
@@ -488,7 +488,7 @@ def test_to_csv(comparison, tmp_path):
 
 
 def test_pointwise_arrays_give_the_estimate(comparison):
-    for e in comparison.evidence.values():
+    for e in comparison.bounds.values():
         assert e.pointwise.shape == (12,)
         assert e.pointwise.mean() == pytest.approx(e.estimate.value)
         assert e.seconds > 0
@@ -527,10 +527,10 @@ def test_exact_models_are_ranked(dg):
         for name, bias in {"uniform": [0, 0, 0, 0], "peaked": [3, 3, -3, -3]}.items()
     }
     table = dg.compare(models, x, rng=0)
-    assert list(table.evidence) == ["peaked", "uniform"]
+    assert list(table.bounds) == ["peaked", "uniform"]
     assert table.better_than("peaked") == ["uniform"]
-    assert table.evidence["uniform"].lower.value == pytest.approx(-4 * math.log(2), abs=1e-5)
-    assert table.evidence["peaked"].lower.value == pytest.approx(-4 * math.log1p(math.exp(-3)), abs=1e-5)
+    assert table.bounds["uniform"].lower.value == pytest.approx(-4 * math.log(2), abs=1e-5)
+    assert table.bounds["peaked"].lower.value == pytest.approx(-4 * math.log1p(math.exp(-3)), abs=1e-5)
 
 
 def test_one_datum_ranks_nothing():
@@ -548,7 +548,7 @@ def test_models_of_both_engines_in_one_table():
     table = dg.compare(models, visible("rbm"), rng=0, options=few(dg))
     exact = pointwise("rbm", visible("rbm")).mean()
     for name in HOSTS:
-        assert table.evidence[f"rbm_{name}"].lower.value == pytest.approx(exact, abs=1e-5)
+        assert table.bounds[f"rbm_{name}"].lower.value == pytest.approx(exact, abs=1e-5)
     assert table.better_than("rbm_pyro") == []
 
 
@@ -557,17 +557,17 @@ def test_the_same_seed_gives_the_same_table(dg, comparison):
     for a, b in zip(comparison.rows(), again.rows(), strict=True):
         np.testing.assert_equal({**a, "seconds": 0}, {**b, "seconds": 0})
     other = dg.compare({"vae": small_vae(dg)}, visible("rbm"), rng=1, options=few(dg))
-    assert other.evidence["vae"].lower.value != comparison.evidence["vae"].lower.value
+    assert other.bounds["vae"].lower.value != comparison.bounds["vae"].lower.value
 
 
 def test_measures_are_not_mixed(dg):
-    models = {"bits": dg.RBM.init(0, 4, 2), "reals": dg.GaussianBernoulliRBM.init(0, 4, 2)}
+    models = {"bits": dg.RBM.init(4, 2, rng=0), "reals": dg.GaussianBernoulliRBM.init(4, 2, rng=0)}
     with pytest.raises(ValueError, match=r"expected models of one kind of data, whose log scores can be compared, got"):
         dg.compare(models, np.zeros((3, 4)), rng=0)
-    models = {"bits": dg.RBM.init(0, 4, 2), "spins": dg.RBM.init(0, dg.Spin(4), 2)}
+    models = {"bits": dg.RBM.init(4, 2, rng=0), "spins": dg.RBM.init(dg.Spin(4), 2, rng=0)}
     with pytest.raises(ValueError, match="expected models of one kind of data"):
         dg.compare(models, np.ones((3, 4)), rng=0)
-    models = {"4": dg.RBM.init(0, 4, 2), "5": dg.RBM.init(0, 5, 2)}
+    models = {"4": dg.RBM.init(4, 2, rng=0), "5": dg.RBM.init(5, 2, rng=0)}
     with pytest.raises(ValueError, match="expected models of one kind of data"):
         dg.compare(models, np.ones((3, 4)), rng=0)
 
@@ -596,10 +596,10 @@ def test_wrong_models_and_options_are_refused(dg):
     with pytest.raises(TypeError, match="expected a model with a data_unit, got str"):
         dg.compare({"a": "rbm"}, x, rng=0)
     with pytest.raises(TypeError, match="expected a machine or a program, got str"):
-        dg.evidence("rbm", x, rng=0)
+        dg.bounds("rbm", x, rng=0)
     for wrong in ({"num_particles": 1}, {"num_runs": 1}, {"log_z": "exact"}):
         with pytest.raises(ValueError, match="expected"):
-            dg.EvidenceOptions(**wrong)
+            dg.BoundsOptions(**wrong)
     with pytest.raises((TypeError, ValueError), match="expected"):
         dg.compare([small_vae(dg)], x, rng=0)
 
@@ -608,16 +608,16 @@ def test_wrong_temperatures_and_starts_are_refused(dg):
     rbm, _ = hard(dg)
     for betas in (1, np.array([0.0, 0.5]), np.array([0.0, 0.7, 0.3, 1.0]), np.zeros((2, 2))):
         with pytest.raises(ValueError, match="expected inverse temperatures that increase from 0 to 1"):
-            dg.ais(rbm, 0, betas=betas, num_runs=4)
-    large = dg.RBM.init(0, 24, 22)
+            dg.ais(rbm, rng=0, betas=betas, num_runs=4)
+    large = dg.RBM.init(24, 22, rng=0)
     with pytest.raises(ValueError, match=r"expected a start whose log Z is known .* at most 2\^20 joint states, got"):
-        dg.ais(large, 0, betas=4, num_runs=4, start=large)
+        dg.ais(large, rng=0, betas=4, num_runs=4, start=large)
     with pytest.raises(ValueError, match="expected two machines with the same layers"):
-        dg.ais(rbm, 0, betas=4, num_runs=4, start=dg.RBM.init(0, 3, 2))
+        dg.ais(rbm, rng=0, betas=4, num_runs=4, start=dg.RBM.init(3, 2, rng=0))
     with pytest.raises(ValueError, match=r"expected draws from the machine \(initial=\.\.\.\) for reverse AIS"):
-        dg.ais(dg.RBM.init(0, 24, 22), 0, betas=4, num_runs=4, reverse=True)
+        dg.ais(dg.RBM.init(24, 22, rng=0), rng=0, betas=4, num_runs=4, reverse=True)
     with pytest.raises(ValueError, match="expected `initial` with 4 draws"):
-        dg.ais(rbm, 0, betas=4, num_runs=4, reverse=True, initial=exact_draws(dg, rbm, 3))
+        dg.ais(rbm, rng=0, betas=4, num_runs=4, reverse=True, initial=exact_draws(dg, rbm, 3))
 
 
 # --- the error of log mean w

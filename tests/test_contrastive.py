@@ -3,12 +3,12 @@
 import cases
 import numpy as np
 import pytest
-from cases import CASES, FINITE, JOINED, compiled, oracle, to_numpy
+from cases import CASES, COUPLED, FINITE, compiled, oracle, to_numpy
 from gates import gate_mean, sampled
 from test_kernels import exact_states
 
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
-from deepgen_ppl.learning.contrastive import ContrastiveDivergence, StochasticML
+from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
 
 DISCRETE_HIDDEN = [name for name in CASES if name != "gaussian_gaussian"]
 _gradients = {}
@@ -44,7 +44,7 @@ def loss_and_gradient(dg, objective, m, position, x, mask=None, eta=None):
 def exact_phases(name, position, x):
     """(mean of E[-dE | x] over the data, mean of E[-dE | the layers kept] over the particles), by enumeration."""
     truth = oracle(name)
-    summed_out = {"dbm2": ["h1"], "dbm3_centred": ["h1", "h3"], "triangle": ["a"]}.get(name, ["h"])
+    summed_out = {"dbm2": ["h1"], "dbm3_centered": ["h1", "h3"], "triangle": ["a"]}.get(name, ["h"])
     keep = [n for n in truth.blocks if n not in summed_out]
     positive = [truth.expected_gradient({"v": row}) for row in x]
     negative = [truth.expected_gradient({n: position[n][r] for n in keep}) for r in range(len(position["v"]))]
@@ -68,29 +68,29 @@ def check_phases(dg, name, rows, chains):
 
 @pytest.mark.parametrize(("rows", "chains"), [(7, 13), (13, 7), (1, 100)])
 def test_each_phase_is_averaged_over_its_own_rows(dg, double, rows, chains):
-    check_phases(dg, "rbm_centred", rows, chains)
+    check_phases(dg, "rbm_centered", rows, chains)
 
 
-@pytest.mark.parametrize("name", [n for n in DISCRETE_HIDDEN if n not in JOINED])
+@pytest.mark.parametrize("name", [n for n in DISCRETE_HIDDEN if n not in COUPLED])
 def test_phases_of_every_family(dg, double, name):
     check_phases(dg, name, 5, 9)
 
 
-@pytest.mark.parametrize("name", JOINED)
+@pytest.mark.parametrize("name", COUPLED)
 def test_phases_of_joined_layers(dg, double, name):
-    """The positive phase is E_q[-dE], q the mean field; the particles' one sums a colour out."""
+    """The positive phase is E_q[-dE], q the mean field; the particles' one sums a color out."""
     from test_machines import unit_law
 
     m, truth = cases.machine(dg, name), oracle(name)
     x, position = data(name, 3), exact_states(name, 5, 53)
-    objective = StochasticML(num_chains=5, hidden=dg.MeanField(20))
+    objective = StochasticML(num_chains=5, hidden_bound=dg.MeanField(20))
     eta = objective.hidden.solve(m, dg.engine.arrays.asarray(x, like=m.like))
     _, grad = loss_and_gradient(dg, objective, m, position, x, eta=eta)
     _, negative = exact_phases(name, position, x[:1])
     positive = []
     for r, row in enumerate(x):
         full, _ = truth.posterior({"v": row})
-        q = truth.factorised({n: unit_law(dg, m, (name, n), e[r]) for n, e in eta.items()}, {"v": row})
+        q = truth.factorized({n: unit_law(dg, m, (name, n), e[r]) for n, e in eta.items()}, {"v": row})
         positive.append(truth.gradient(full, q))
     for k, g in grad.items():
         exact = np.mean([p[k] for p in positive], axis=0) + negative[k]
@@ -100,8 +100,8 @@ def test_phases_of_joined_layers(dg, double, name):
 @pytest.mark.parametrize("objective", [StochasticML(num_chains=8), ContrastiveDivergence()], ids=["sml", "cd"])
 def test_rows_that_pad_a_batch_count_for_nothing(dg, double, objective):
     """Five rows padded to eight: the data's phase is that of the five, and so are CD's particles."""
-    m = cases.machine(dg, "rbm_centred")
-    x, position = data("rbm_centred", 8), exact_states("rbm_centred", 8, 54)
+    m = cases.machine(dg, "rbm_centered")
+    x, position = data("rbm_centered", 8), exact_states("rbm_centered", 8, 54)
     mask = np.array([1.0] * 5 + [0.0] * 3)
     own = {n: v[:5] for n, v in position.items()} if isinstance(objective, ContrastiveDivergence) else position
     short, padded = (
@@ -144,28 +144,28 @@ def check_gradient(dg, name, run=sampled):
     run(check, 55)
 
 
-@pytest.mark.parametrize("name", [n for n in FINITE if n not in JOINED])
+@pytest.mark.parametrize("name", [n for n in FINITE if n not in COUPLED])
 def test_gradient_with_exact_particles(dg, name):
     check_gradient(dg, name)
 
 
 def test_contrastive_divergence_of_many_sweeps_is_the_gradient(dg):
     """From the data, after 25 sweeps, the particles have forgotten them."""
-    name, objective = "rbm_centred", ContrastiveDivergence(BlockGibbs(25), offset_rate=0.0)
+    name, objective = "rbm_centered", ContrastiveDivergence(BlockGibbs(25), offset_rate=0.0)
     m, x = cases.machine(dg, name, np.float32), data(name, 6)
     exact = oracle(name).likelihood_gradient(x, "v")
 
-    def advance(rng, m, x):
+    def before_step(rng, m, x):
         state = objective.init(rng, m, x)
-        return objective.advance(rng, m, state, x, None)[1]["chains"].position
+        return objective.before_step(rng, m, state, x, None)[1]["chains"].position
 
-    advance = compiled(dg, advance)
+    before_step = compiled(dg, before_step)
 
     def check(seed, factor):
         rows = []
         rngs = [dg.engine.random.rng(seed * 100_000 + r) for r in range(200 * factor)]
         for rng in rngs:
-            position = to_numpy(dg, advance(rng, m, dg.engine.arrays.asarray(x, like=m.like)))
+            position = to_numpy(dg, before_step(rng, m, dg.engine.arrays.asarray(x, like=m.like)))
             grad = loss_and_gradient(dg, objective, m, position, x)[1]
             rows.append(np.concatenate([grad[k].ravel() for k in sorted(grad)]))
         gate_mean(np.array(rows), -np.concatenate([exact[k].ravel() for k in sorted(exact)]), 0.05)
@@ -181,7 +181,7 @@ def test_contrastive_divergence_starts_at_the_data(dg):
     x = dg.engine.arrays.asarray(np.array([[0, 0, 0, 0], [1, 1, 1, 1]] * 3), like=m.like)
     objective = ContrastiveDivergence()
     rng = dg.engine.random.rng(0)
-    _, state = objective.advance(rng, frozen, objective.init(rng, frozen, x), x, None)
+    _, state = objective.before_step(rng, frozen, objective.init(rng, frozen, x), x, None)
     np.testing.assert_array_equal(to_numpy(dg, state["chains"].position["v"]), to_numpy(dg, x))
 
 
@@ -192,31 +192,31 @@ def advance_twice(dg, m, objective, x):
     """The machine after the step in which the first batch's means move the offsets, and the state before it."""
     x = dg.engine.arrays.asarray(x, like=m.like)
     rng = dg.engine.random.rng(0)
-    first, state = objective.advance(rng, m, objective.init(rng, m, x), x, None)
-    second, _ = objective.advance(dg.engine.random.rng(1), first, state, x, None)
+    first, state = objective.before_step(rng, m, objective.init(rng, m, x), x, None)
+    second, _ = objective.before_step(dg.engine.random.rng(1), first, state, x, None)
     return first, second, state
 
 
 def law_of(dg, m):
-    states = oracle("rbm_centred").states(["v"])["v"]
+    states = oracle("rbm_centered").states(["v"])["v"]
     free = to_numpy(dg, m.free_energy(dg.engine.arrays.asarray(states, like=m.like))).astype(float)
     return np.exp(-free) / np.exp(-free).sum()
 
 
 def check_offsets(dg, mode="data"):
     """Offsets follow the means at the stated rate; p(x) stays where it is."""
-    m, x, rate = cases.machine(dg, "rbm_centred", np.float32), data("rbm_centred", 6), 0.3
+    m, x, rate = cases.machine(dg, "rbm_centered", np.float32), data("rbm_centered", 6), 0.3
     objective = StochasticML(num_chains=10, offset_rate=rate, offsets=mode)
     first, second, state = advance_twice(dg, m, objective, x)
     np.testing.assert_allclose(law_of(dg, first), law_of(dg, m), atol=1e-6)
     np.testing.assert_allclose(law_of(dg, second), law_of(dg, m), atol=1e-6)
-    p, b = CASES["rbm_centred"].params, CASES["rbm_centred"].buffers
+    p, b = CASES["rbm_centered"].params, CASES["rbm_centered"].constants
     hidden = 1 / (1 + np.exp(-(p["h.bias"] + (x - b["v.offset"]) @ p["v-h.weight"])))
     position = to_numpy(dg, state["chains"].position)
     for n, rows in (("v", x), ("h", hidden)):
         mean = rows.mean(0) if mode == "data" else 0.5 * (rows.mean(0) + position[n].mean(0))
         expected = (1 - rate) * b[f"{n}.offset"] + rate * mean
-        np.testing.assert_allclose(to_numpy(dg, second.buffers[f"{n}.offset"]), expected, atol=1e-5)
+        np.testing.assert_allclose(to_numpy(dg, second.constants[f"{n}.offset"]), expected, atol=1e-5)
     assert np.abs(to_numpy(dg, second.params["v.bias"] - m.params["v.bias"])).max() > 1e-3
 
 
@@ -226,11 +226,11 @@ def test_offsets_move_and_the_law_stays(dg, mode):
 
 
 def test_offsets_stay_at_rate_zero(dg):
-    m = cases.machine(dg, "rbm_centred", np.float32)
+    m = cases.machine(dg, "rbm_centered", np.float32)
     objective = StochasticML(num_chains=10, offset_rate=0.0)
-    _, second, _ = advance_twice(dg, m, objective, data("rbm_centred", 6))
-    for k in m.buffers:
-        np.testing.assert_array_equal(to_numpy(dg, second.buffers[k]), to_numpy(dg, m.buffers[k]))
+    _, second, _ = advance_twice(dg, m, objective, data("rbm_centered", 6))
+    for k in m.constants:
+        np.testing.assert_array_equal(to_numpy(dg, second.constants[k]), to_numpy(dg, m.constants[k]))
 
 
 def exact_ascent(dg, m, x, steps=15, rate=0.5):
@@ -242,31 +242,31 @@ def exact_ascent(dg, m, x, steps=15, rate=0.5):
     def log_p(params, m):
         return m.with_params(params).marginal(log_normalizer="exact").log_prob(x).mean()
 
-    def advance(m, state):
-        m, state = objective.advance(rng, m, state, x, None)
+    def before_step(m, state):
+        m, state = objective.before_step(rng, m, state, x, None)
         return m, {**state, "chains": GibbsState(state["chains"].position)}
 
     gradient = dg.engine.control.value_and_grad(log_p)
     if dg.engine.name == "numpyro":
         import jax
 
-        gradient, advance = jax.jit(gradient), jax.jit(advance)
+        gradient, before_step = jax.jit(gradient), jax.jit(before_step)
     for _ in range(steps):
-        m, state = advance(m, state)
+        m, state = before_step(m, state)
         grad = gradient(m.params, m)[1]
         m = m.with_params({k: v + rate * grad[k] for k, v in m.params.items()})
     return m
 
 
-def test_centred_learning_does_not_mind_flipped_data(dg, double):
-    """Runs on x and 1 - x end at flipped machines when centred, and do not when not."""
+def test_centered_learning_does_not_mind_flipped_data(dg, double):
+    """Runs on x and 1 - x end at flipped machines when centered, and do not when not."""
     x = np.random.default_rng(57).choice([0.0, 1.0], (8, 4), p=[0.2, 0.8])
-    states = oracle("rbm_centred").states(["v"])["v"]
+    states = oracle("rbm_centered").states(["v"])["v"]
     gaps = {}
-    for name in ("rbm_centred", "rbm"):
+    for name in ("rbm_centered", "rbm"):
         m = cases.machine(dg, name)
         flipped = m.with_params({k: -m.params[k] for k in ("v.bias", "v-h.weight")})
-        flipped = flipped.with_buffers({k: 1 - v for k, v in m.buffers.items() if k == "v.offset"})
+        flipped = flipped.with_constants({k: 1 - v for k, v in m.constants.items() if k == "v.offset"})
         if name == "rbm":
             flipped = flipped.with_params({"h.bias": m.params["h.bias"] + m.params["v-h.weight"].sum(0)})
         ends = [exact_ascent(dg, m, x), exact_ascent(dg, flipped, 1 - x)]
@@ -276,7 +276,7 @@ def test_centred_learning_does_not_mind_flipped_data(dg, double):
         ]
         log_p = [-f - np.log(np.exp(-f).sum()) for f in free]
         gaps[name] = np.abs(log_p[0] - log_p[1]).max()
-    assert gaps["rbm_centred"] < 1e-10
+    assert gaps["rbm_centered"] < 1e-10
     assert gaps["rbm"] > 1e-3
 
 
@@ -349,7 +349,7 @@ def svi_run(dg, learner, x, rate, **kwargs):
     return (NumPyroRun if dg.engine.name == "numpyro" else PyroRun)(learner, x, rate, **kwargs)
 
 
-@pytest.mark.parametrize(("name", "num_data"), [("rbm_centred", None), ("rbm_centred", 600), ("rbm_spin", None)])
+@pytest.mark.parametrize(("name", "num_data"), [("rbm_centered", None), ("rbm_centered", 600), ("rbm_spin", None)])
 def test_svi_takes_the_gradient(dg, param_store, name, num_data):
     """One step of SGD moves the parameters by the likelihood gradient at the chains, times the size of the data."""
     m, x = cases.machine(dg, name, np.float32), data(name, 6)
@@ -379,8 +379,8 @@ def test_svi_moves_the_chains_once_a_step_and_never_in_evaluation(dg, param_stor
 
 
 def test_svi_of_a_deep_machine(dg, param_store):
-    """Joined hidden layers take their mean field inside the host's program."""
-    m, x = cases.machine(dg, "dbm3_centred", np.float32), data("dbm3_centred", 6)
+    """Coupled hidden layers take their mean field inside the host's program."""
+    m, x = cases.machine(dg, "dbm3_centered", np.float32), data("dbm3_centered", 6)
     run = svi_run(dg, StochasticML(num_chains=10).on(m), dg.engine.arrays.asarray(x, like=m.like), 0.01)
     before = to_numpy(dg, m.params)
     run.step()
@@ -392,7 +392,7 @@ def test_svi_of_a_deep_machine(dg, param_store):
 def test_svi_learns(dg, param_store):
     """Two hundred steps on two patterns: the exact likelihood approaches log 1/2 a row."""
     x = np.array([[1, 1, 0, 0], [0, 0, 1, 1]] * 4, np.float32)
-    m = dg.RBM.init(0, 4, 3, scale=0.1, data=x)
+    m = dg.RBM.init(4, 3, rng=0, weight_scale=0.1, data=x)
     run = svi_run(dg, StochasticML(num_chains=50).on(m), dg.engine.arrays.asarray(x, like=m.like), 0.05)
     if dg.engine.name == "numpyro":
         import jax
@@ -409,11 +409,11 @@ def test_svi_learns(dg, param_store):
 # --- what is refused
 
 
-def test_contrastive_divergence_refuses_joined_hidden_layers(dg):
+def test_contrastive_divergence_refuses_coupled_hidden_layers(dg):
     m = cases.machine(dg, "dbm2", np.float32)
     x = dg.engine.arrays.asarray(data("dbm2", 3), like=m.like)
     with pytest.raises(
-        ValueError, match=r"hidden layers are not joined for ContrastiveDivergence, got DBM.*StochasticML"
+        ValueError, match=r"hidden layers are not coupled for ContrastiveDivergence, got DBM.*StochasticML"
     ):
         ContrastiveDivergence().init(dg.engine.random.rng(0), m, x)
 

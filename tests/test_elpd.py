@@ -3,23 +3,23 @@
 import numpy as np
 import pytest
 
-from deepgen_ppl.evidence.compare import Comparison
-from deepgen_ppl.evidence.estimates import Estimate
-from deepgen_ppl.evidence.evidence import Evidence
+from deepgen_ppl.log_p.bounds import Bounds
+from deepgen_ppl.log_p.compare import Comparison
+from deepgen_ppl.log_z.estimates import Estimate
 
 az = pytest.importorskip("arviz")
 
 to_elpd = pytest.importorskip("deepgen_ppl.diagnostics.elpd").to_elpd
 
 
-def evidence(pointwise: np.ndarray, kind: str, shift: float = 0.0) -> Evidence:
+def bounds(pointwise: np.ndarray, kind: str, shift: float = 0.0) -> Bounds:
     side = Estimate(float(pointwise.mean()) - shift, 0.0, kind, "by hand")
     none = Estimate.missing("none")
     lower = none if kind == "none" else side
-    return Evidence(lower, none, side, 0.0, 0.0, pointwise, 0.0)
+    return Bounds(lower, none, side, 0.0, 0.0, pointwise, 0.0)
 
 
-def comparison(**models: Evidence) -> Comparison:
+def comparison(**models: Bounds) -> Comparison:
     return Comparison(dict(models), 200, "Bernoulli(4)")
 
 
@@ -30,7 +30,7 @@ def scores() -> dict[str, np.ndarray]:
 
 
 def test_differences_and_weights(scores: dict[str, np.ndarray]) -> None:
-    found = comparison(good=evidence(scores["good"], "exact"), bad=evidence(scores["bad"], "bound"))
+    found = comparison(good=bounds(scores["good"], "exact"), bad=bounds(scores["bad"], "bound"))
     table = az.compare(to_elpd(found), method="stacking")
     difference = scores["good"] - scores["bad"]
     dse = np.sqrt(200 * difference.var())
@@ -42,13 +42,13 @@ def test_differences_and_weights(scores: dict[str, np.ndarray]) -> None:
 
 
 def test_scores_are_the_lower_side(scores: dict[str, np.ndarray]) -> None:
-    elpd = to_elpd(comparison(one=evidence(scores["good"], "bound", shift=0.25)))["one"]
+    elpd = to_elpd(comparison(one=bounds(scores["good"], "bound", shift=0.25)))["one"]
     total = elpd["elpd_loo"] if hasattr(elpd, "index") else elpd.elpd
     assert total == pytest.approx(scores["good"].sum() - 0.25 * 200)
 
 
 def test_models_without_a_lower_side_are_left_out(scores: dict[str, np.ndarray]) -> None:
-    found = comparison(one=evidence(scores["good"], "exact"), two=evidence(scores["bad"], "none"))
+    found = comparison(one=bounds(scores["good"], "exact"), two=bounds(scores["bad"], "none"))
     assert list(to_elpd(found)) == ["one"]
     with pytest.raises(ValueError, match="expected a model with a lower side"):
-        to_elpd(comparison(two=evidence(scores["bad"], "none")))
+        to_elpd(comparison(two=bounds(scores["bad"], "none")))

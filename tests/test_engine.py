@@ -12,8 +12,8 @@ import pytest
 from gates import g_test, gate_mean, sampled
 from scipy import special, stats
 
-from deepgen_ppl.engines import base
-from deepgen_ppl.learning.log_weights import Weighing
+from deepgen_ppl.hosts import base
+from deepgen_ppl.objectives.log_weights import Weighing
 
 GROUPS = {
     "arrays": base.Arrays,
@@ -969,14 +969,14 @@ def test_log_weights_of_the_exact_posterior(dg, num_local, num_global):
 @functools.cache
 def bowl(dg):
     """Objective sum_n |b - x_n|^2 / 2 over the rows, for the visible bias b of an RBM; its state counts the steps."""
-    from deepgen_ppl.learning.objectives import Objective
+    from deepgen_ppl.objectives.objective import Objective
 
     @dataclasses.dataclass(frozen=True)
     class Bowl(Objective):
         def init(self, rng, model, x):
             return {"steps": array(dg, 0.0)}
 
-        def advance(self, rng, model, state, x, mask):
+        def before_step(self, rng, model, state, x, mask):
             return model, {"steps": state["steps"] + 1.0}
 
         def batch_loss(self, rng, model, state, x, mask, num_data):
@@ -1039,7 +1039,7 @@ def test_register(dg):
 
     leaves, tree = jax.tree.flatten(machine)
     assert sorted(x.shape for x in leaves) == sorted(
-        tuple(x.shape) for x in {**machine.params, **machine.buffers}.values()
+        tuple(x.shape) for x in {**machine.params, **machine.constants}.values()
     )
     again = jax.tree.unflatten(tree, leaves)
     assert type(again) is type(machine)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepgen_ppl.files import read_arrays, write_arrays
-from deepgen_ppl.learning.objectives import Objective
+from deepgen_ppl.array_files import read_arrays, write_arrays
+from deepgen_ppl.objectives.objective import Objective
 
 X = np.random.default_rng(0).integers(0, 2, (10, 6)).astype(np.float32)
 BATCHES = [X[:4], X[4:8], X[8:]]
@@ -22,7 +22,7 @@ def numpy(dg, x):
 
 
 def values(dg, model):
-    return {k: numpy(dg, v).copy() for k, v in {**model.params, **model.buffers}.items()}
+    return {k: numpy(dg, v).copy() for k, v in {**model.params, **model.constants}.items()}
 
 
 def assert_identical(dg, a, b):
@@ -39,7 +39,7 @@ def vae(dg):
 
 @functools.cache
 def rbm(dg):
-    return dg.RBM.init(rng=0, visible=6, hidden=3, data=X, scale=0.3)
+    return dg.RBM.init(rng=0, visible=6, hidden=3, data=X, weight_scale=0.3)
 
 
 @functools.cache
@@ -89,7 +89,7 @@ def adam_by_hand(arrays, batches, epochs, rate):
 def test_steps_of_a_program_are_those_of_a_loop_by_hand(dg, double):
     """Three epochs over batches of 4, 4 and 2 rows; the guide is so narrow that its draws are its means."""
     rng = np.random.default_rng(1)
-    model = dg.VAE.init(0, dg.Bernoulli(6), 2, (5,), dtype="float64")
+    model = dg.VAE.init(dg.Bernoulli(6), 2, (5,), rng=0, dtype="float64")
     arrays = {k: 0.5 * rng.normal(size=v.shape) for k, v in model.canonical().items()}
     arrays["encoder.layers.1.weight"][:, 2:] *= 1e-3
     arrays["encoder.layers.1.bias"][2:] = -35.0
@@ -133,7 +133,7 @@ class Register(Objective):
         zero = 0.0 * x[0, 0]
         return {"steps": zero, "seen": 0.0 * x[0], "when": 0.0 * x[0]}
 
-    def advance(self, rng, model, state, x, mask):
+    def before_step(self, rng, model, state, x, mask):
         rows = model.engine.xp.sum(x, axis=0) if mask is None else mask @ x
         steps = state["steps"] + 1.0
         return model, {"steps": steps, "seen": state["seen"] + rows, "when": state["when"] * 8.0 + steps * rows}
@@ -147,7 +147,7 @@ class Register(Objective):
 @functools.cache
 def one_hot_rbm(dg):
     """Seven rows that are told apart by their one bit."""
-    return dg.RBM.init(rng=0, visible=7, hidden=2, centred=False), dg.sgd(0.5)
+    return dg.RBM.init(rng=0, visible=7, hidden=2, centered=False), dg.sgd(0.5)
 
 
 def registered(dg, *, broken_at=10**6, data=None, **more):

@@ -56,9 +56,9 @@ def test_the_package_imports_no_engine():
     script = f"""
 import sys
 import deepgen_ppl
-import deepgen_ppl.engines, deepgen_ppl.engines.base, deepgen_ppl.typing, deepgen_ppl.files, deepgen_ppl.datasets
-import deepgen_ppl.undirected.rbm, deepgen_ppl.undirected.dbm, deepgen_ppl.directed.vae, deepgen_ppl.learning.fit
-import deepgen_ppl.saving, deepgen_ppl.evidence.ais, deepgen_ppl.evidence.compare, deepgen_ppl.kernels.block_gibbs
+import deepgen_ppl.hosts, deepgen_ppl.engine, deepgen_ppl.typing, deepgen_ppl.array_files, deepgen_ppl.datasets
+import deepgen_ppl.undirected.rbm, deepgen_ppl.undirected.dbm, deepgen_ppl.directed.vae, deepgen_ppl.training.fit
+import deepgen_ppl.model_files, deepgen_ppl.log_z.ais, deepgen_ppl.log_p.compare, deepgen_ppl.kernels.block_gibbs
 print(sorted({EVERYTHING!r} & {{name.split(".")[0] for name in sys.modules}}))
 """
     done = run(script)
@@ -173,11 +173,11 @@ def test_both_engines_live_in_one_process(dg_numpyro, dg_pyro):
 
 
 def test_no_source_asks_which_engine_it_runs_on():
-    """No engine's library and no engine's name outside `engines/` and the faces."""
+    """No engine's library and no engine's name outside `hosts/` and the faces."""
     banned = {name for names in LIBRARIES.values() for name in names}
     for path in (ROOT / "deepgen_ppl").rglob("*.py"):
         inside = path.relative_to(ROOT / "deepgen_ppl")
-        if inside.parts[0] == "engines" or str(inside) in ("numpyro.py", "pyro.py"):
+        if inside.parts[0] == "hosts" or str(inside) in ("numpyro.py", "pyro.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):

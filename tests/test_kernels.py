@@ -160,10 +160,8 @@ class SkipsHidden(BlockGibbs):
     """A planted fault: only the visible layer moves."""
 
     def step(self, rng, target, state):
-        from deepgen_ppl.undirected.energy import draw_block
-
         for key in target.engine.random.split(rng, 4):
-            v = draw_block(target, key, "v", state.position)
+            v = target.draw(key, "v", state.position)
             state = GibbsState({**state.position, "v": v})
         return state, GibbsInfo(1.0)
 
@@ -172,11 +170,9 @@ class AllAtOnce(BlockGibbs):
     """A planted fault: every layer is drawn given the old values of all others."""
 
     def step(self, rng, target, state):
-        from deepgen_ppl.undirected.energy import draw_block
-
         keys = target.engine.random.split(rng, len(state.position))
         drawn = zip(keys, state.position, strict=True)
-        return GibbsState({n: draw_block(target, key, n, state.position) for key, n in drawn}), GibbsInfo(1.0)
+        return GibbsState({n: target.draw(key, n, state.position) for key, n in drawn}), GibbsInfo(1.0)
 
 
 @pytest.mark.parametrize("kernel", [Identity(), SkipsHidden()])
@@ -250,7 +246,7 @@ def numpyro_mcmc(m, kernel=None, **options):
 def test_numpyro_mcmc(dg_numpyro, chain_method):
     import jax
 
-    m = cases.machine(dg_numpyro, "rbm_centred", np.float32)
+    m = cases.machine(dg_numpyro, "rbm_centered", np.float32)
     options = {"num_warmup": 50, "num_samples": 3000, "thinning": 2, "num_chains": 3, "chain_method": chain_method}
     mcmc = numpyro_mcmc(m, BlockGibbs(2), **options)
     mcmc.run(jax.random.key(0), extra_fields=("acceptance_rate",))
@@ -262,7 +258,7 @@ def test_numpyro_mcmc(dg_numpyro, chain_method):
     assert (np.asarray(rate) == 1).all()
     x = columns(samples)
     assert not np.array_equal(x[0], x[1])
-    gate_mean(batches(x), exact_moments("rbm_centred"), 0.03)
+    gate_mean(batches(x), exact_moments("rbm_centered"), 0.03)
 
 
 def test_numpyro_many_chains_by_jax_vmap(dg_numpyro):
@@ -328,14 +324,14 @@ def test_pyro_mcmc(dg_pyro):
 
     pyro.set_rng_seed(0)
     mcmc = pyro_mcmc(
-        cases.machine(dg_pyro, "rbm_centred", np.float32), 300, BlockGibbs(2), num_samples=20, warmup_steps=30
+        cases.machine(dg_pyro, "rbm_centered", np.float32), 300, BlockGibbs(2), num_samples=20, warmup_steps=30
     )
     mcmc.run()
     samples = {n: x.numpy() for n, x in mcmc.get_samples().items()}
     assert {n: x.shape for n, x in samples.items()} == {"v": (20, 300, 4), "h": (20, 300, 3)}
     x = columns(samples).swapaxes(0, 1)
     assert not np.array_equal(x[0], x[1])
-    gate_mean(x.mean(1), exact_moments("rbm_centred"), 0.03)
+    gate_mean(x.mean(1), exact_moments("rbm_centered"), 0.03)
     assert "divergences" in mcmc.diagnostics()
 
 

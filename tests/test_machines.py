@@ -7,15 +7,15 @@ import pickle
 import cases
 import numpy as np
 import pytest
-from cases import CASES, FINITE, JOINED, compiled, oracle, to_engine, to_numpy
+from cases import CASES, COUPLED, FINITE, compiled, oracle, to_engine, to_numpy
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from deepgen_ppl.evidence.exact import log_normalizer_by_enumeration
-from deepgen_ppl.undirected import mean_field
-from deepgen_ppl.undirected.independent import independent_machine
-from deepgen_ppl.undirected.mean_field import MeanField
-from deepgen_ppl.undirected.path import Path
+from deepgen_ppl.energies import mean_field
+from deepgen_ppl.energies.base_rate import base_rate_machine
+from deepgen_ppl.energies.mean_field import MeanField
+from deepgen_ppl.energies.path import Path
+from deepgen_ppl.log_z.exact import log_normalizer_by_enumeration
 
 every = pytest.mark.parametrize("name", CASES)
 finite = pytest.mark.parametrize("name", FINITE)
@@ -159,7 +159,7 @@ def test_conditional_means(dg, double, name):
 
 @every
 def test_free_energy_is_brute_force(dg, double, name):
-    """Every set of layers that are not joined is summed out in closed form."""
+    """Every set of layers that are not coupled is summed out in closed form."""
     m, truth = cases.machine(dg, name), oracle(name)
     names, states = list(CASES[name].blocks), states_of(name)
     tried = 0
@@ -175,11 +175,11 @@ def test_free_energy_is_brute_force(dg, double, name):
     assert tried >= 2
 
 
-@pytest.mark.parametrize("name", JOINED)
+@pytest.mark.parametrize("name", COUPLED)
 def test_joined_layers_have_no_closed_sum(dg, name):
     m = cases.machine(dg, name, np.float32)
     v = cases.arrays(dg, {"v": states_of(name)["v"]}, m.like)["v"]
-    with pytest.raises(ValueError, match=r"expected layers to sum out that are not joined.*MeanField"):
+    with pytest.raises(ValueError, match=r"expected layers to sum out that are not coupled.*MeanField"):
         m.free_energy(v)
 
 
@@ -190,10 +190,10 @@ def test_exact_log_normalizer(dg, double, name):
     assert exact.value == pytest.approx(oracle(name).log_z, abs=1e-8)
 
 
-@pytest.mark.parametrize("name", ["rbm_centred", "triangle"])
+@pytest.mark.parametrize("name", ["rbm_centered", "triangle"])
 def test_exact_log_normalizer_of_float32_is_evaluated_in_float64(dg, name):
     case = CASES[name]
-    rounded = {k: np.asarray(v, np.float32).astype(float) for k, v in {**case.params, **case.buffers}.items()}
+    rounded = {k: np.asarray(v, np.float32).astype(float) for k, v in {**case.params, **case.constants}.items()}
     truth = type(oracle(name))(case.energy, rounded, case.blocks)
     assert dg.exact_log_normalizer(cases.machine(dg, name, np.float32)).value == pytest.approx(truth.log_z, abs=1e-8)
 
@@ -213,22 +213,22 @@ def test_enumeration_in_several_chunks(dg, double):
 
 
 @every
-def test_uncentred_and_recentred_leave_the_energy(dg, double, name):
+def test_uncentered_and_recentered_leave_the_energy(dg, double, name):
     m, states = cases.machine(dg, name), states_of(name)
     before = energies(dg, m, states)
-    bare = m.uncentred()
-    assert not [k for k in bare.buffers if k.endswith(".offset")]
+    bare = m.uncentered()
+    assert not [k for k in bare.constants if k.endswith(".offset")]
     np.testing.assert_allclose(energies(dg, bare, states), before, **TOL)
     rng = np.random.default_rng(13)
-    moved = {n: dg.engine.arrays.asarray(rng.standard_normal(u.width), like=m.like) for n, u in m.structure.items}
+    moved = {n: dg.engine.arrays.asarray(rng.standard_normal(u.width), like=m.like) for n, u in m.structure.units}
     for new in (moved, {m.structure.visible: moved[m.structure.visible]}):
-        other = m.recentred(new)
-        assert {k for k in other.buffers if k.endswith(".offset")} >= {f"{n}.offset" for n in new}
+        other = m.recentered(new)
+        assert {k for k in other.constants if k.endswith(".offset")} >= {f"{n}.offset" for n in new}
         np.testing.assert_allclose(energies(dg, other, states), before, **TOL)
-        np.testing.assert_allclose(energies(dg, other.uncentred(), states), before, **TOL)
+        np.testing.assert_allclose(energies(dg, other.uncentered(), states), before, **TOL)
 
 
-def test_spins_are_bernoulli_reparametrised(dg, double):
+def test_spins_are_bernoulli_reparameterized(dg, double):
     case, spins = CASES["rbm_spin"], states_of("rbm_spin")
     w, b, c = (case.params[k] for k in ("v-h.weight", "v.bias", "h.bias"))
     other = to_engine(dg, {"w": 4 * w, "b": 2 * b - 2 * w.sum(1), "c": 2 * c - 2 * w.sum(0)}, np.float64)
@@ -285,8 +285,8 @@ def test_gaussian_hidden_units_are_factor_analysis(dg, double):
 
 
 def test_scale_of_a_known_gaussian_is_as_precise_as_the_machine(dg, double):
-    m = dg.GaussianBernoulliRBM.init(0, 2, 2, visible_scale=0.7, dtype="float64")
-    np.testing.assert_allclose(np.exp(to_numpy(dg, m.buffers["v.log_sigma"])), 0.7, rtol=1e-14)
+    m = dg.GaussianBernoulliRBM.init(2, 2, rng=0, visible_scale=0.7, dtype="float64")
+    np.testing.assert_allclose(np.exp(to_numpy(dg, m.constants["v.log_sigma"])), 0.7, rtol=1e-14)
 
 
 # --- the path between two machines
@@ -296,13 +296,13 @@ def other_end(dg, name):
     """A machine with the same layers and other arrays."""
     case, rng = CASES[name], np.random.default_rng(16)
     changed = {k: v + 0.2 * rng.standard_normal(v.shape) for k, v in case.params.items()}
-    return case.build(dg, to_engine(dg, changed, np.float64), to_engine(dg, case.buffers, np.float64))
+    return case.build(dg, to_engine(dg, changed, np.float64), to_engine(dg, case.constants, np.float64))
 
 
 @every
 def test_path_mixes_energies(dg, double, name):
     m, states = cases.machine(dg, name), states_of(name)
-    for end in (other_end(dg, name), independent_machine(m)):
+    for end in (other_end(dg, name), base_rate_machine(m)):
         path = Path(end, m)
         a, b = energies(dg, end, states), energies(dg, m, states)
         for beta in (0.0, 0.3, 1.0):
@@ -310,20 +310,20 @@ def test_path_mixes_energies(dg, double, name):
 
 
 def test_path_needs_the_same_layers(dg):
-    a, b = (dg.RBM.init(0, visible, 2) for visible in (3, 4))
+    a, b = (dg.RBM.init(visible, 2, rng=0) for visible in (3, 4))
     with pytest.raises(ValueError, match="expected two machines with the same layers, got RBM"):
         Path(a, b)
 
 
 def test_independent_machine_has_the_means_asked_for(dg, double):
-    m = cases.machine(dg, "rbm_centred")
-    start = independent_machine(m, {"v": np.array([0.1, 0.3, 0.5, 0.9])})
+    m = cases.machine(dg, "rbm_centered")
+    start = base_rate_machine(m, {"v": np.array([0.1, 0.3, 0.5, 0.9])})
     assert start.structure.couplings == ()
     np.testing.assert_allclose(
         1 / (1 + np.exp(-to_numpy(dg, start.params["v.bias"]))), [0.1, 0.3, 0.5, 0.9], rtol=1e-12
     )
     hidden = 1 / (1 + np.exp(-to_numpy(dg, start.params["h.bias"])))
-    np.testing.assert_allclose(hidden, CASES["rbm_centred"].buffers["h.offset"], rtol=1e-12)
+    np.testing.assert_allclose(hidden, CASES["rbm_centered"].constants["h.offset"], rtol=1e-12)
 
 
 # --- Fisher's identities
@@ -332,7 +332,7 @@ def test_independent_machine_has_the_means_asked_for(dg, double):
 def check_fisher(dg, name):
     """grad log f(x_keep) = E[-grad E | x_keep], for the layers kept in enumeration."""
     m, truth = cases.machine(dg, name), oracle(name)
-    out = next(c for c in reversed(m.structure.colours) if not any(CASES[name].blocks[n][1] is None for n in c))
+    out = next(c for c in reversed(m.structure.colors) if not any(CASES[name].blocks[n][1] is None for n in c))
     states = states_of(name)
     for r in (3, len(states["v"]) - 2):
         keep = {n: x[r] for n, x in states.items() if n not in out}
@@ -423,7 +423,7 @@ def test_mean_field_never_descends_and_settles(dg, double):
     check_mean_field_ascends(dg)
 
 
-@pytest.mark.parametrize("name", JOINED)
+@pytest.mark.parametrize("name", COUPLED)
 def test_mean_field_ends_at_a_fixed_point_whose_gradient_is_that_of_the_energy(dg, double, name):
     """At the fixed point dL/d theta = E_q[-dE/d theta]: q counts as a constant."""
     m, truth = cases.machine(dg, name), oracle(name)
@@ -439,7 +439,7 @@ def test_mean_field_ends_at_a_fixed_point_whose_gradient_is_that_of_the_energy(d
 
     got = gradient(dg, bound, m.params, m, x)
     full, _ = truth.posterior({"v": v})
-    q = truth.factorised({n: unit_law(dg, m, (name, n), e) for n, e in eta.items()}, {"v": v})
+    q = truth.factorized({n: unit_law(dg, m, (name, n), e) for n, e in eta.items()}, {"v": v})
     for k, g in truth.gradient(full, q).items():
         np.testing.assert_allclose(got[k], -g, atol=1e-8, err_msg=k)
 
@@ -456,13 +456,13 @@ def gaussian_pair(dg, weight):
 
 @pytest.mark.parametrize("weight", [1.0, 1.1, -1.1])
 def test_joint_precision_of_gaussians_must_be_positive(dg, weight):
-    with pytest.raises(ValueError, match=r"expected a normalisable machine.*\['h', 'v'\].*eigenvalue.* <= 0"):
+    with pytest.raises(ValueError, match=r"expected a normalizable machine.*\['h', 'v'\].*eigenvalue.* <= 0"):
         gaussian_pair(dg, weight)
 
 
 def test_joint_precision_is_checked_after_updates(dg):
     m = gaussian_pair(dg, 0.99)
-    m.check_normalisable()
+    m.check_normalizable()
     with pytest.raises(ValueError, match="eigenvalue"):
         m.with_params({"v-h.weight": 2 * m.params["v-h.weight"]})
 
@@ -505,16 +505,16 @@ def test_structure_is_checked(dg):
     layers, a = {"v": dg.Bernoulli(4), "h": dg.Bernoulli(3)}, good(dg)
     with pytest.raises(ValueError, match=r"expected couplings between the layers \['v', 'h'\], got \['g'\]"):
         dg.BoltzmannMachine(layers, [dg.Dense(("v", "g"))], a)
-    with pytest.raises(ValueError, match="joined once"):
+    with pytest.raises(ValueError, match="coupled once"):
         dg.BoltzmannMachine(layers, [dg.Dense(("v", "h")), dg.Dense(("h", "v"))], a)
     with pytest.raises(ValueError, match="two different layers"):
         dg.Dense(("v", "v"))
     with pytest.raises(ValueError, match="at least one layer"):
         dg.BoltzmannMachine({}, [], {})
     with pytest.raises(ValueError, match="sizes of the hidden layers"):
-        dg.DBM.init(0, 4, ())
+        dg.DBM.init(4, (), rng=0)
     with pytest.raises(ValueError, match="sizes of the hidden layers"):
-        dg.DBM.init(0, 4, 3)
+        dg.DBM.init(4, 3, rng=0)
 
 
 def test_options_are_checked(dg):
@@ -550,7 +550,7 @@ def test_options_are_checked(dg):
 def test_data_are_checked(dg, unit, x, message):
     kind, *args = unit
     with pytest.raises(ValueError, match=message):
-        dg.RBM.init(0, getattr(dg, kind)(*args), 3, data=np.asarray(x, np.float32))
+        dg.RBM.init(getattr(dg, kind)(*args), 3, rng=0, data=np.asarray(x, np.float32))
 
 
 def test_states_must_be_complete(dg):
@@ -558,22 +558,22 @@ def test_states_must_be_complete(dg):
     state = cases.arrays(dg, {n: x[0] for n, x in states_of("dbm2").items()}, m.like)
     with pytest.raises(ValueError, match=r"expected a state with the blocks \['v', 'h1', 'h2'\], got no \['h1'\]"):
         m.energy({"v": state["v"], "h2": state["h2"]})
-    with pytest.raises(ValueError, match=r"neighbours of 'h1', got no \['h2'\]"):
+    with pytest.raises(ValueError, match=r"neighbors of 'h1', got no \['h2'\]"):
         m.conditional("h1", {"v": state["v"]})
 
 
 def test_updates_are_checked_and_make_new_machines(dg):
-    m = cases.machine(dg, "rbm_centred", np.float32)
+    m = cases.machine(dg, "rbm_centered", np.float32)
     before = to_numpy(dg, m.params["v.bias"]).copy()
-    moved = m.with_params({"v.bias": m.params["v.bias"] + 1}).with_buffers({"v.offset": 0 * m.buffers["v.offset"]})
+    moved = m.with_params({"v.bias": m.params["v.bias"] + 1}).with_constants({"v.offset": 0 * m.constants["v.offset"]})
     np.testing.assert_array_equal(to_numpy(dg, m.params["v.bias"]), before)
     np.testing.assert_allclose(to_numpy(dg, moved.params["v.bias"]), before + 1)
-    assert not to_numpy(dg, moved.buffers["v.offset"]).any()
+    assert not to_numpy(dg, moved.constants["v.offset"]).any()
     assert type(moved) is type(m)
     with pytest.raises(ValueError, match=r"expected params among .*, got \['v\.offset'\]"):
-        m.with_params({"v.offset": m.buffers["v.offset"]})
-    with pytest.raises(ValueError, match=r"expected buffers among .*, got \['v\.bias'\]"):
-        m.with_buffers({"v.bias": m.params["v.bias"]})
+        m.with_params({"v.offset": m.constants["v.offset"]})
+    with pytest.raises(ValueError, match=r"expected constants among .*, got \['v\.bias'\]"):
+        m.with_constants({"v.bias": m.params["v.bias"]})
     with pytest.raises(ValueError, match=r"expected v\.bias of shape \(4,\), got shape \(3,\)"):
         m.with_params({"v.bias": m.params["h.bias"]})
 
@@ -583,7 +583,7 @@ def test_float64_without_x64_raises_on_jax(dg_numpyro):
     with pytest.raises(TypeError, match=r"expected float32 parameters, got float64.*jax_enable_x64"):
         dg_numpyro.RBM(a["v-h.weight"], a["v.bias"], a["h.bias"])
     with pytest.raises(TypeError, match="got float64"):
-        dg_numpyro.RBM.init(0, 4, 3, dtype="float64")
+        dg_numpyro.RBM.init(4, 3, rng=0, dtype="float64")
 
 
 def test_float64_stays_on_torch(dg_pyro):
@@ -597,16 +597,16 @@ def test_float64_stays_on_torch(dg_pyro):
 
 def test_init_takes_the_base_rates_of_the_data(dg):
     x = np.array([[1, 0, 1], [1, 0, 0], [1, 1, 0], [1, 0, 0]], np.float32)
-    m = dg.RBM.init(0, 3, 2, data=x)
+    m = dg.RBM.init(3, 2, rng=0, data=x)
     rates = np.array([0.99, 0.25, 0.25])  # a rate of 1 is kept inside [0.01, 0.99]
-    np.testing.assert_allclose(to_numpy(dg, m.buffers["v.offset"]), rates, rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(dg, m.constants["v.offset"]), rates, rtol=1e-5)
     np.testing.assert_allclose(to_numpy(dg, m.params["v.bias"]), np.log(rates / (1 - rates)), rtol=1e-5)
-    np.testing.assert_allclose(to_numpy(dg, m.buffers["h.offset"]), 0.5)
-    assert to_numpy(dg, dg.DBM.init(1, 3, (2, 2), centred=False).params["v.bias"]).tolist() == [0, 0, 0]
+    np.testing.assert_allclose(to_numpy(dg, m.constants["h.offset"]), 0.5)
+    assert to_numpy(dg, dg.DBM.init(3, (2, 2), rng=1, centered=False).params["v.bias"]).tolist() == [0, 0, 0]
 
 
 def test_init_depends_on_the_seed_alone(dg):
-    first, again, other = (dg.DBM.init(seed, 20, (30, 10)) for seed in (3, 3, 4))
+    first, again, other = (dg.DBM.init(20, (30, 10), rng=seed) for seed in (3, 3, 4))
     w = [to_numpy(dg, m.params["v-h1.weight"]) for m in (first, again, other)]
     np.testing.assert_array_equal(w[0], w[1])
     assert np.abs(w[0] - w[2]).max() > 1e-3
@@ -619,8 +619,8 @@ def test_init_depends_on_the_seed_alone(dg):
 
 REPR = {
     "rbm": "RBM(v: Bernoulli(4), h: Bernoulli(3); v-h; {})",
-    "dbm3_centred": "DBM(v: Bernoulli(3), h1: Bernoulli(2), h2: Bernoulli(2), h3: Bernoulli(2); v-h1, h1-h2, h2-h3, "
-    "centred; {})",
+    "dbm3_centered": "DBM(v: Bernoulli(3), h1: Bernoulli(2), h2: Bernoulli(2), h3: Bernoulli(2); v-h1, h1-h2, h2-h3, "
+    "centered; {})",
 }
 
 
@@ -648,7 +648,7 @@ def test_pytree_round_trip(dg_numpyro, name):
 
     m = cases.machine(dg_numpyro, name, np.float32)
     leaves, tree = jax.tree.flatten(m)
-    assert len(leaves) == len(m.params) + len(m.buffers)
+    assert len(leaves) == len(m.params) + len(m.constants)
     other = jax.tree.unflatten(tree, leaves)
     assert type(other) is type(m)
     assert other.structure == m.structure

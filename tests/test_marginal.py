@@ -1,13 +1,13 @@
-"""`machine.marginal`: a native distribution of the host, never silently unnormalised."""
+"""`machine.marginal`: a native distribution of the host, never silently unnormalized."""
 
 import cases
 import numpy as np
 import pytest
-from cases import CASES, FINITE, JOINED, compiled, oracle, to_engine, to_numpy
+from cases import CASES, COUPLED, FINITE, compiled, oracle, to_engine, to_numpy
 from gates import g_test, gate, sampled
 
 finite = pytest.mark.parametrize("name", FINITE)
-CLOSED = [name for name in FINITE if name not in JOINED]
+CLOSED = [name for name in FINITE if name not in COUPLED]
 
 
 def marginal(dg, name="rbm", dtype=np.float32, **options):
@@ -57,7 +57,7 @@ def test_sums_to_one(dg, name):
 
 
 @pytest.mark.parametrize("name", ["gaussian_bernoulli_rbm", "gaussian_bernoulli_rbm_learned_scale"])
-def test_density_is_normalised(dg, name):
+def test_density_is_normalized(dg, name):
     law, truth = marginal(dg, name), oracle(name)
     v = np.random.default_rng(0).standard_normal((5, 3))
     log_p = log_probs(dg, law, cases.arrays(dg, {"v": v}, law.machine.like)["v"])
@@ -71,12 +71,12 @@ def test_hidden_layer_has_a_marginal_too(dg):
     assert np.exp(log_p).sum() == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", JOINED)
+@pytest.mark.parametrize("name", COUPLED)
 def test_joined_layers_need_mean_field(dg, name):
     m = cases.machine(dg, name, np.float32)
-    with pytest.raises(ValueError, match=r"expected hidden=MeanField\(\.\.\.\) for .*joined.*lower bound"):
+    with pytest.raises(ValueError, match=r"expected hidden_bound=MeanField\(\.\.\.\) for .*coupled.*lower bound"):
         m.marginal("v", log_normalizer="exact")
-    law = m.marginal("v", log_normalizer="exact", hidden=dg.MeanField())
+    law = m.marginal("v", log_normalizer="exact", hidden_bound=dg.MeanField())
     v, x = visible_states(dg, name, m.like)
     gap = -oracle(name).free_energies({"v": v}) - oracle(name).log_z - log_probs(dg, law, x)
     assert (gap > 1e-4).all()
@@ -85,7 +85,7 @@ def test_joined_layers_need_mean_field(dg, name):
 
 def test_mean_field_is_for_the_visible_layer(dg):
     with pytest.raises(ValueError, match="with the visible layer, got block 'h1'"):
-        cases.machine(dg, "dbm2", np.float32).marginal("h1", hidden=dg.MeanField())
+        cases.machine(dg, "dbm2", np.float32).marginal("h1", hidden_bound=dg.MeanField())
 
 
 # --- policies
@@ -95,20 +95,20 @@ def evaluate(dg, law):
     return law.log_prob(visible_states(dg, "rbm", law.machine.like)[1][:2])
 
 
-def test_without_normaliser_log_prob_says_what_to_do(dg):
+def test_without_normalizer_log_prob_says_what_to_do(dg):
     law = marginal(dg, log_normalizer=None)
     with pytest.raises(
-        RuntimeError, match=r"needs its log normaliser: give log_normalizer='exact'.*ais\(.*Contrastive"
+        RuntimeError, match=r"needs its log normalizer: give log_normalizer='exact'.*ais\(.*Contrastive"
     ):
         evaluate(dg, law)
 
 
 def test_contrastive_has_no_value_outside_training(dg):
-    from deepgen_ppl.evidence.normalizer import gradient_only
+    from deepgen_ppl.log_z.policies import gradient_only
 
     m = cases.machine(dg, "rbm", np.float32)
     law = m.marginal(log_normalizer=dg.Contrastive({"v": visible_states(dg, "rbm", m.like)[1]}))
-    with pytest.raises(RuntimeError, match=r"expected a normaliser with a value, got Contrastive particles"):
+    with pytest.raises(RuntimeError, match=r"expected a normalizer with a value, got Contrastive particles"):
         evaluate(dg, law)
     with gradient_only():
         evaluate(dg, law)
@@ -154,9 +154,9 @@ def test_value_without_particles_can_be_evaluated_under_a_trace(dg_numpyro):
     assert np.exp(got).sum() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_gradient_of_the_exact_normaliser(dg, double):
+def test_gradient_of_the_exact_normalizer(dg, double):
     """d log p(x) is the likelihood gradient by enumeration."""
-    m, truth = cases.machine(dg, "rbm_centred"), oracle("rbm_centred")
+    m, truth = cases.machine(dg, "rbm_centered"), oracle("rbm_centered")
     v = truth.states(["v"])["v"][[1, 6, 11]]
     x = cases.arrays(dg, {"v": v}, m.like)["v"]
     value, grad = dg.engine.control.value_and_grad(lambda params: log_p_at(dg, m, "exact", params, x) / 3)(m.params)
@@ -165,7 +165,7 @@ def test_gradient_of_the_exact_normaliser(dg, double):
         np.testing.assert_allclose(to_numpy(dg, grad[k]), g, atol=1e-10, err_msg=k)
 
 
-def test_gradient_of_an_ais_normaliser(dg):
+def test_gradient_of_an_ais_normalizer(dg):
     """The weighted particles of forward AIS differentiate log Z: E of them is the model's mean, up to O(1/R)."""
     m, truth = cases.machine(dg, "rbm", np.float32), oracle("rbm")
     v = truth.states(["v"])["v"][[1, 6, 11]]
@@ -185,11 +185,11 @@ def test_gradient_of_an_ais_normaliser(dg):
     def check(seed, factor):
         rows = []
         for r in range(200 * factor):
-            normalizer = dg.ais(m, seed * 10_000 + r, betas=8, num_runs=400)
+            normalizer = dg.ais(m, rng=seed * 10_000 + r, betas=8, num_runs=400)
             grad = gradient(m.params, normalizer)[1]
             rows.append(np.concatenate([to_numpy(dg, grad[k]).ravel() for k in keys]))
         rows = np.array(rows)
-        # Self-normalised weights: a bias of O(1/400) of the spread of the statistics is allowed for in the error.
+        # Self-normalized weights: a bias of O(1/400) of the spread of the statistics is allowed for in the error.
         gate(rows.mean(0), np.cov(rows.T) / len(rows) + 1e-7 * np.eye(len(exact)), exact, len(rows), 0.01)
 
     sampled(check, 31)
@@ -200,7 +200,7 @@ def test_gradient_of_an_ais_normaliser(dg):
 
 @finite
 def test_draws_are_exact(dg, name):
-    hidden = {"hidden": dg.MeanField()} if name in JOINED else {}
+    hidden = {"hidden": dg.MeanField()} if name in COUPLED else {}
     law = marginal(dg, name, log_normalizer=None, **hidden)
     states, p = oracle(name).law(["v"])
     key = {tuple(x): k for k, x in enumerate(states["v"])}
@@ -226,7 +226,7 @@ def test_draws_by_a_kernel(dg):
 
 
 def test_large_machines_need_a_sampler(dg):
-    m = dg.RBM.init(0, 40, 40)
+    m = dg.RBM.init(40, 40, rng=0)
     with pytest.raises(RuntimeError, match=r"has no exact draw \(2\^40 joint states\): give sampler=BlockGibbs"):
         host_draws(dg, m.marginal(), (2,), 0)
     assert host_draws(dg, m.marginal(sampler=dg.BlockGibbs()), (2,), 0).shape == (2, 40)
@@ -329,7 +329,7 @@ def test_numpyro_law_is_a_pytree(dg_numpyro):
     dg = dg_numpyro
     m = cases.machine(dg, "rbm", np.float32)
     x = visible_states(dg, "rbm", m.like)[1]
-    for normalizer in ("exact", None, dg.ais(m, 0, betas=10, num_runs=200), dg.Contrastive({"v": x})):
+    for normalizer in ("exact", None, dg.ais(m, rng=0, betas=10, num_runs=200), dg.Contrastive({"v": x})):
         law = m.marginal(log_normalizer=normalizer, sampler=dg.BlockGibbs(2))
         leaves, tree = jax.tree.flatten(law)
         other = jax.tree.unflatten(tree, leaves)
@@ -352,7 +352,7 @@ def test_numpyro_law_is_a_pytree(dg_numpyro):
 
 
 def bayesian_rbm(dg, x):
-    """Normal priors over the arrays of an RBM, with its exact normaliser: a posterior that a host can sample."""
+    """Normal priors over the arrays of an RBM, with its exact normalizer: a posterior that a host can sample."""
     host = dg.engine.host
 
     def model():
@@ -370,7 +370,7 @@ def bayesian_rbm(dg, x):
 X = np.array([[1, 1, 0]] * 30 + [[0, 0, 1]] * 30 + [[1, 0, 0]] * 10, np.float32)
 
 
-def test_log_joint_over_weights_is_normalised(dg):
+def test_log_joint_over_weights_is_normalized(dg):
     """At given weights the program's log joint is prior + exact log-likelihood."""
     from scipy.stats import norm
 

@@ -3,17 +3,18 @@
 import cases
 import numpy as np
 import pytest
+import test_bounds
 import test_contrastive
-import test_evidence
 import test_kernels
 import test_machines
 from gates import GateError, once
 
-from deepgen_ppl.evidence import ais
+from deepgen_ppl.energies import mean_field
+from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo
-from deepgen_ppl.learning import contrastive
-from deepgen_ppl.undirected import mean_field, units
-from deepgen_ppl.undirected.machine import BoltzmannMachine
+from deepgen_ppl.log_z import ais
+from deepgen_ppl.objectives import contrastive
+from deepgen_ppl.units import spin
 
 fails = pytest.raises(AssertionError)
 
@@ -47,7 +48,7 @@ def test_bias_dropped_from_the_energy(dg, plant):
     right = BoltzmannMachine.linear_energy
     plant(BoltzmannMachine, "linear_energy", lambda m, s: right(m, s) + bias_term(m, s))
     with fails:
-        test_machines.check_energy(dg, "rbm_centred")
+        test_machines.check_energy(dg, "rbm_centered")
 
 
 def test_bias_dropped_from_the_conditionals(dg, plant):
@@ -72,7 +73,7 @@ def test_spins_at_half_the_field(dg, plant):
     def draw(unit, engine, rng, eta, params):
         return 2.0 * engine.random.bernoulli(rng, eta) - 1.0
 
-    plant(units.Spin, "draw", draw)
+    plant(spin.Spin, "draw", draw)
     with pytest.raises(GateError):
         test_kernels.check_invariant(dg, "rbm_spin", BlockGibbs(), once)
 
@@ -133,25 +134,25 @@ def test_annealing_that_moves_before_it_weighs(dg, plant):
         keep = ais._transition(rng, path, keep, ais._summed_out(path, keep), high, list)
         return right(path, (keep, log_w, lost), x)
 
-    test_evidence.check_ais(dg, "rbm_spin", once)
+    test_bounds.check_ais(dg, "rbm_spin", once)
     plant(ais, "forward_step", faulty)
     with pytest.raises(GateError):
-        test_evidence.check_ais(dg, "rbm_spin", once)
+        test_bounds.check_ais(dg, "rbm_spin", once)
 
 
 def test_reverse_annealing_in_the_order_of_the_way_up(dg, plant):
     right = ais._transition
-    test_evidence.check_reverse_of_three_colours(dg, once)
+    test_bounds.check_reverse_of_three_colors(dg, once)
     plant(ais, "_transition", lambda rng, path, keep, pairs, beta, order: right(rng, path, keep, pairs, beta, list))
     with pytest.raises(GateError):
-        test_evidence.check_reverse_of_three_colours(dg, once)
+        test_bounds.check_reverse_of_three_colors(dg, once)
 
 
 def test_offsets_that_leave_the_biases_behind(dg, plant):
-    def recentred(m, offsets):
-        return m.with_buffers({f"{n}.offset": mu for n, mu in offsets.items()})
+    def recentered(m, offsets):
+        return m.with_constants({f"{n}.offset": mu for n, mu in offsets.items()})
 
-    plant(BoltzmannMachine, "recentred", recentred)
+    plant(BoltzmannMachine, "recentered", recentered)
     with fails:
         test_contrastive.check_offsets(dg)
 

@@ -8,14 +8,14 @@ import pytest
 pytest.importorskip("matplotlib", exc_type=ModuleNotFoundError)
 
 from deepgen_ppl.diagnostics.plots import plot_bounds, plot_curves, plot_images
-from deepgen_ppl.evidence.compare import Comparison
-from deepgen_ppl.evidence.estimates import Estimate
-from deepgen_ppl.evidence.evidence import Evidence
+from deepgen_ppl.log_p.bounds import Bounds
+from deepgen_ppl.log_p.compare import Comparison
+from deepgen_ppl.log_z.estimates import Estimate
 
 
 def made(lower=None, upper=None, estimate=0.0, kind="bound"):
     sides = (Estimate.missing("") if v is None else Estimate(v, 0.1, kind, "") for v in (lower, upper))
-    return Evidence(*sides, Estimate(estimate, 0.1, "estimate", ""), 0.1, 0.0, np.zeros(3), 0.0)
+    return Bounds(*sides, Estimate(estimate, 0.1, "estimate", ""), 0.1, 0.0, np.zeros(3), 0.0)
 
 
 def drawn(axis):

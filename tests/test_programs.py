@@ -66,7 +66,7 @@ def vae(dg, kind, dtype="float32", **options):
     name, args, unit_options, c = KINDS[kind]
     unit = getattr(dg, name)(*args, **unit_options)
     hidden = sizes(kind)[1]
-    program = dg.VAE.init(0, unit, D, hidden, num_covariates=c, dtype=dtype, **options)
+    program = dg.VAE.init(unit, D, hidden, rng=0, num_covariates=c, dtype=dtype, **options)
     return program.from_canonical({k: v.astype(dtype) for k, v in weights(kind).items()})
 
 
@@ -309,7 +309,7 @@ def test_sample_has_the_models_mean(dg):
 def test_base_rates_become_the_first_reconstruction(dg):
     """With `data=...` a decoder whose weights are zero gives back the mean of the data."""
     x = (np.random.default_rng(0).random((200, 6)) < np.linspace(0.1, 0.9, 6)).astype(np.float32)
-    program = dg.VAE.init(0, dg.Bernoulli(6), 2, (3,), data=x)
+    program = dg.VAE.init(dg.Bernoulli(6), 2, (3,), rng=0, data=x)
     arrays = program.canonical()
     arrays["decoder.layers.1.weight"] = 0 * arrays["decoder.layers.1.weight"]
     np.testing.assert_allclose(
@@ -408,7 +408,7 @@ def test_a_program_is_a_module_on_torch(dg_pyro):
     program = vae(dg_pyro, "gaussian_learned")
     assert isinstance(program, torch.nn.Module)
     assert {id(v) for v in program.parameters()} == {id(v) for v in program.params.values()}
-    other = dg_pyro.VAE.init(5, dg_pyro.Gaussian(4, scale=None), D, sizes("gaussian_learned")[1])
+    other = dg_pyro.VAE.init(dg_pyro.Gaussian(4, scale=None), D, sizes("gaussian_learned")[1], rng=5)
     other.load_state_dict(program.state_dict())
     for k, v in program.params.items():
         assert torch.equal(v, other.params[k])
@@ -482,7 +482,7 @@ def test_names_that_collide_in_the_param_store_raise(dg_pyro, param_store):
 def test_two_programs_train_through_fit(dg):
     optimizer = dg.adam(0.02)
     for seed in (0, 1):
-        program = dg.VAE.init(seed, dg.Bernoulli(6), D, (5, 4))
+        program = dg.VAE.init(dg.Bernoulli(6), D, (5, 4), rng=seed)
         before = values(dg, program)
         fit = dg.fit(
             program, blobs(), objective=dg.IWAE(num_particles=3), optimizer=optimizer, epochs=20, batch_size=20,
@@ -569,7 +569,7 @@ def bars():
 @pytest.mark.parametrize("how", [pytest.param("fit", marks=pytest.mark.slow), "svi"])
 def test_networks_of_the_users_own_train(dg, param_store, how):
     encoder, decoder = own_networks(dg)
-    program = dg.VAE.init(0, dg.Bernoulli(16), 2, encoder=encoder, decoder=decoder)
+    program = dg.VAE.init(dg.Bernoulli(16), 2, rng=0, encoder=encoder, decoder=decoder)
     before = values(dg, program)
     objective = dg.IWAE(num_particles=3)
     if how == "svi":
@@ -589,7 +589,7 @@ def test_networks_of_the_users_own_train(dg, param_store, how):
 
 def test_the_users_network_is_used_as_it_is(dg):
     encoder, decoder = own_networks(dg)
-    program = dg.VAE.init(0, dg.Bernoulli(16), 2, encoder=encoder, decoder=decoder)
+    program = dg.VAE.init(dg.Bernoulli(16), 2, rng=0, encoder=encoder, decoder=decoder)
     x = array(dg, bars())
     np.testing.assert_allclose(numpy(dg, program.encode(x).mean), numpy(dg, encoder(x)[:, :2]), rtol=1e-5, atol=1e-6)
     arrays = program.canonical()
@@ -610,7 +610,7 @@ def test_subclasses_of_the_users_own(dg):
                 z = host.ppl.sample("z", host.dist.Normal(zero, zero + 3.0).to_event(1))
                 return host.ppl.sample("x", host.dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
 
-    program = Wide.init(0, dg.Bernoulli(6), D, (4,))
+    program = Wide.init(dg.Bernoulli(6), D, (4,), rng=0)
     fit = dg.fit(program, blobs(), optimizer=dg.adam(0.02), epochs=15, batch_size=20, progress=False)
     assert type(fit.model) is Wide
     assert fit.history["loss"][-1] < 0.95 * fit.history["loss"][0]

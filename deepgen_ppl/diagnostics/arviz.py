@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deepgen_ppl.evidence.compare import Comparison
+from deepgen_ppl.log_p.compare import Comparison
 
 __all__ = ["from_groups", "to_arviz"]
 
@@ -27,26 +27,26 @@ def _arviz() -> Any:
 
 
 def from_groups(groups: Groups, dims: Mapping[str, list[str]], coords: Mapping[str, Any] | None = None) -> Any:
-    """ArviZ's container from group -> variable -> array; all but `evidence` start with the axes (chain, draw)."""
+    """ArviZ's container from group -> variable -> array; all but `bounds` start with the axes (chain, draw)."""
     az = _arviz()
     options = {"dims": dict(dims), "coords": dict(coords or {})}
-    sampled = {k: dict(v) for k, v in groups.items() if k != "evidence"}
+    sampled = {k: dict(v) for k, v in groups.items() if k != "bounds"}
     if int(az.__version__.split(".")[0]) >= 1:
         data = az.from_dict(sampled, **options)
     else:
         data = az.from_dict(**sampled, **options)
-    if "evidence" in groups:
-        _add_evidence(az, data, groups["evidence"], dict(coords or {}))
+    if "bounds" in groups:
+        _add_bounds(az, data, groups["bounds"], dict(coords or {}))
     return data
 
 
-def _add_evidence(az: Any, data: Any, arrays: Mapping[str, np.ndarray], coords: Mapping[str, Any]) -> None:
+def _add_bounds(az: Any, data: Any, arrays: Mapping[str, np.ndarray], coords: Mapping[str, Any]) -> None:
     xarray = importlib.import_module("xarray")
     group = xarray.Dataset({k: ("model", v) for k, v in arrays.items()}, coords={"model": coords["model"]})
     if hasattr(data, "add_groups"):
-        data.add_groups({"evidence": group})
+        data.add_groups({"bounds": group})
     else:
-        data["evidence"] = xarray.DataTree(group)
+        data["bounds"] = xarray.DataTree(group)
 
 
 def to_arviz(source: Any, *, model: Any = None, states: bool = False) -> Any:
@@ -59,8 +59,8 @@ def to_arviz(source: Any, *, model: Any = None, states: bool = False) -> Any:
 
     Returns:
         For a run: `posterior` with `BLOCK_mean` (mean value of a block's units), and `sample_stats` with `energy` (E,
-        unnormalised, in nats), `lp` (-E) and `acceptance_rate`. For a comparison: `log_likelihood` with the pointwise
-        best guess of each model, and `evidence`.
+        unnormalized, in nats), `lp` (-E) and `acceptance_rate`. For a comparison: `log_likelihood` with the pointwise
+        best guess of each model, and `bounds`.
 
     Raises:
         TypeError: for another source, or a run of a kernel that is not ours.
@@ -104,9 +104,9 @@ def _run(model: Any, position: Mapping[str, np.ndarray], stats: Mapping[str, np.
 
 
 def _comparison(comparison: Comparison) -> Any:
-    found = comparison.evidence
+    found = comparison.bounds
     pointwise = {name: e.pointwise[None, None] for name, e in found.items()}
-    evidence = {
+    bounds = {
         "lower": np.array([e.lower.value for e in found.values()]),
         "upper": np.array([e.upper.value for e in found.values()]),
         "estimate": np.array([e.estimate.value for e in found.values()]),
@@ -116,4 +116,4 @@ def _comparison(comparison: Comparison) -> Any:
     }
     dims = {name: ["datum"] for name in found}
     coords = {"model": list(found), "datum": np.arange(comparison.num_data)}
-    return from_groups({"log_likelihood": pointwise, "evidence": evidence}, dims, coords)
+    return from_groups({"log_likelihood": pointwise, "bounds": bounds}, dims, coords)

@@ -1,7 +1,7 @@
 """Held-out log scores as ArviZ `ELPDData`, so that `az.compare` gives differences, their errors and stacking weights.
 
 ArviZ makes these objects from draws over parameters; a model fitted to a point has none. Here they are built by hand
-from log p(x) of held-out data, and labelled so. Only models whose log p(x) is exact, or bounded below, are taken: upper
+from log p(x) of held-out data, and labeled so. Only models whose log p(x) is exact, or bounded below, are taken: upper
 sides and estimates would win by being wrong.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from deepgen_ppl.evidence.compare import Comparison
+from deepgen_ppl.log_p.compare import Comparison
 
 __all__ = ["to_elpd"]
 
@@ -29,11 +29,11 @@ def to_elpd(comparison: Comparison) -> dict[str, Any]:
     """
     scores = {
         name: e.pointwise - e.pointwise.mean() + e.lower.value  # log Z is common to all data
-        for name, e in comparison.evidence.items()
+        for name, e in comparison.bounds.items()
         if e.lower.kind in ("exact", "bound")
     }
     if not scores:
-        raise ValueError(f"expected a model with a lower side of log p(x), got none among {list(comparison.evidence)}")
+        raise ValueError(f"expected a model with a lower side of log p(x), got none among {list(comparison.bounds)}")
     try:
         az = importlib.import_module("arviz")
     except ImportError as error:

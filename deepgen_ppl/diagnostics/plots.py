@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from deepgen_ppl.evidence.compare import Comparison
+from deepgen_ppl.log_p.compare import Comparison
 
 __all__ = ["plot_bounds", "plot_curves", "plot_images"]
 
-COLOURS = {"exact": "#1b9e77", "bound": "#377eb8", "estimate": "#e08214"}
+COLORS = {"exact": "#1b9e77", "bound": "#377eb8", "estimate": "#e08214"}
 
 
 def _figure(width: float, height: float, **options: Any) -> tuple[Any, Any]:
@@ -62,7 +62,7 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *
 
 def plot_bounds(comparison: Comparison) -> Any:
     """Each model's interval of log p(x): a bar where both sides are claimed, an arrow where one is."""
-    found = comparison.evidence
+    found = comparison.bounds
     figure, axis = _figure(7.5, 0.5 * len(found) + 1.4)
     values = [v for e in found.values() for v in (e.lower.value, e.upper.value) if not math.isnan(v)]
     values += [e.estimate.value for e in found.values() if not math.isnan(e.estimate.value)]
@@ -75,8 +75,8 @@ def plot_bounds(comparison: Comparison) -> Any:
     axis.set_ylim(len(found) - 0.5, -0.5)
     axis.set_xlabel(f"log p(x), nats per datum over {comparison.num_data} held-out data")
     axis.grid(axis="x", alpha=0.3)
-    for kind, colour in COLOURS.items():
-        axis.plot([], [], color=colour, marker="o", linestyle="none", label=kind)
+    for kind, color in COLORS.items():
+        axis.plot([], [], color=color, marker="o", linestyle="none", label=kind)
     axis.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
@@ -84,15 +84,15 @@ def plot_bounds(comparison: Comparison) -> Any:
 def _interval(axis: Any, y: int, e: Any, reach: float) -> None:
     low, high = e.lower.value, e.upper.value
     if not math.isnan(low) and not math.isnan(high):
-        colour = COLOURS[e.lower.kind]
-        axis.plot([low, high], [y, y], color=colour, linewidth=4, solid_capstyle="butt")
-        axis.plot([low, high], [y, y], color=colour, marker="|", markersize=14, linestyle="none")
+        color = COLORS[e.lower.kind]
+        axis.plot([low, high], [y, y], color=color, linewidth=4, solid_capstyle="butt")
+        axis.plot([low, high], [y, y], color=color, marker="|", markersize=14, linestyle="none")
     for side, value, way in ((e.lower, low, 1), (e.upper, high, -1)):
         alone = math.isnan(high if way == 1 else low)
         if not math.isnan(value):
-            axis.plot(value, y, marker="o", color=COLOURS[side.kind], markersize=5)
+            axis.plot(value, y, marker="o", color=COLORS[side.kind], markersize=5)
         if not math.isnan(value) and alone:
-            options = {"arrowstyle": "->", "color": COLOURS[side.kind], "linewidth": 2}
+            options = {"arrowstyle": "->", "color": COLORS[side.kind], "linewidth": 2}
             axis.annotate("", xy=(value + way * reach, y), xytext=(value, y), arrowprops=options)
     if math.isnan(low) and math.isnan(high) and not math.isnan(e.estimate.value):
-        axis.plot(e.estimate.value, y, marker="D", color=COLOURS["estimate"], markersize=6)
+        axis.plot(e.estimate.value, y, marker="D", color=COLORS["estimate"], markersize=6)

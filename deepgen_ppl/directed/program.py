@@ -7,43 +7,34 @@ host sees (`decoder.layers.0.kernel`, behind the program's own name where it has
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from deepgen_ppl.typing import Array, Params
-
-if TYPE_CHECKING:
-    from deepgen_ppl.engines.base import Engine
+from deepgen_ppl.engine import Engine
+from deepgen_ppl.model import Model
+from deepgen_ppl.typing import Array, ArrayDict, Params
 
 __all__ = ["Program"]
 
 
-class Program(ABC):
+class Program(Model):
     """A model-guide pair; subclass it from a face (`dg.Program`), which gives it an engine.
 
     A family implements `model` and `guide` and names its attributes: `networks` are networks, `options` hashable
     values, and `arrays` a flat dict of other trained arrays. To be saved, it has `config` and `from_config` too.
     """
 
-    engine: ClassVar[Engine]
-    dynamic_fields: ClassVar[tuple[str, ...]]
-    static_fields: ClassVar[tuple[str, ...]]
     networks: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[tuple[str, ...]] = ()
     name: str
     arrays: dict[str, Array]
 
     def __init_subclass__(cls, engine: Engine | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if engine is not None:
-            cls.engine = engine
-        if hasattr(cls, "engine"):
-            cls.dynamic_fields = (*cls.networks, "arrays")
-            cls.static_fields = (*cls.options, "name")
-            cls.engine.register(cls)
+        cls.dynamic_fields, cls.static_fields = (*cls.networks, "arrays"), (*cls.options, "name")
+        super().__init_subclass__(engine=engine, **kwargs)
 
     @abstractmethod
     def model(self, *args: Any, **kwargs: Any) -> Any:
@@ -66,7 +57,7 @@ class Program(ABC):
         return f"{self.name}.{name}" if self.name else name
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], **networks: Any) -> Any:
+    def from_config(cls, config: Mapping[str, Any], **networks: Any) -> Self:
         """A program of this shape, its arrays still to be set: the inverse of `config`.
 
         Raises:
@@ -96,24 +87,14 @@ class Program(ABC):
             yield
 
     @property
-    def like(self) -> Array:
-        """An array of the program's dtype and device."""
-        return next(iter(self.params.values()))
-
-    @property
-    def params(self) -> dict[str, Array]:
+    def params(self) -> ArrayDict:
         """All trained arrays, under the names that the host sees."""
         nets = {
             self.site(f"{n}.{k}"): v for n in self.networks for k, v in self.engine.nn.params(getattr(self, n)).items()
         }
-        return nets | {self.site(k): v for k, v in self.arrays.items()}
+        return ArrayDict(nets | {self.site(k): v for k, v in self.arrays.items()})
 
-    @property
-    def buffers(self) -> dict[str, Array]:
-        """Arrays that are never trained: none."""
-        return {}
-
-    def with_params(self, params: Params) -> Any:
+    def with_params(self, params: Params) -> Self:
         """The same program with other trained arrays; names not given keep theirs.
 
         Raises:
@@ -133,11 +114,11 @@ class Program(ABC):
             nets[n] = self.engine.nn.with_params(net, inner)
         return self._replace(**nets, arrays={k: new[self.site(k)] for k in self.arrays})
 
-    def with_buffers(self, buffers: Params) -> Any:
-        """The same program: it has no buffers."""
+    def with_constants(self, constants: Params) -> Self:
+        """The same program: it has no constants."""
         return self
 
-    def _replace(self, **changes: Any) -> Any:
+    def _replace(self, **changes: Any) -> Self:
         """A program of the same class with some attributes changed."""
         fields = (*self.networks, "arrays", *self.options, "name")
         new = type(self).__new__(type(self))
@@ -150,7 +131,7 @@ class Program(ABC):
         nets = {f"{n}.{k}": v for n in self.networks for k, v in self.engine.nn.canonical(getattr(self, n)).items()}
         return nets | {k: self.engine.arrays.to_numpy(v).copy() for k, v in self.arrays.items()}
 
-    def from_canonical(self, arrays: Mapping[str, Any]) -> Any:
+    def from_canonical(self, arrays: Mapping[str, Any]) -> Self:
         """The same program with these arrays: the inverse of `canonical`, on either engine.
 
         Raises:
@@ -168,3 +149,13 @@ class Program(ABC):
             nets[n] = self.engine.nn.from_canonical(getattr(self, n), inner)
         trained = {k: self.engine.arrays.asarray(arrays[k]) for k in self.arrays}
         return self._replace(**nets, arrays=trained)
+
+    def to_file(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """`config`, and all trained arrays under the names common to both engines."""
+        return self.config(), {f"params.{k}": v for k, v in self.canonical().items()}
+
+    @classmethod
+    def from_file(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], **networks: Any) -> Self:
+        """Inverse of `to_file`."""
+        own = {k.removeprefix("params."): v for k, v in arrays.items()}
+        return cls.from_config(config, **networks).from_canonical(own)

@@ -10,16 +10,15 @@ Reference: Auto-Encoding Variational Bayes (Kingma & Welling, 2014), eq. 9-10 an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
 from deepgen_ppl.directed.program import Program
+from deepgen_ppl.options import integer
 from deepgen_ppl.typing import Array, Distribution, Params, Rng
-from deepgen_ppl.undirected.initial import mean_statistic
-from deepgen_ppl.undirected.parts import from_json, to_json
-from deepgen_ppl.undirected.unit import Unit
+from deepgen_ppl.units.base import Unit, mean_statistic
 
 __all__ = ["VAE"]
 
@@ -69,11 +68,11 @@ class VAE(Program):
     @classmethod
     def init(
         cls,
-        rng: Rng | int,
         likelihood: Unit,
         latent: int,
         hidden: Sequence[int] = (200, 200),
         *,
+        rng: Rng | int,
         activation: str = "tanh",
         num_covariates: int = 0,
         encoder: Any = None,
@@ -81,14 +80,14 @@ class VAE(Program):
         data: Any = None,
         dtype: str = "float32",
         name: str = "",
-    ) -> VAE:
+    ) -> Self:
         """A VAE with perceptrons, or with the user's own networks in their place.
 
         Args:
-            rng: seed or generator.
             likelihood: unit of the data, such as `Bernoulli(784)`.
             latent: number D of latent variables.
             hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
+            rng: seed or generator.
             activation: `tanh`, `relu`, `softplus` or `gelu`.
             num_covariates: width of the covariates; 0 for none.
             encoder: own network in place of the perceptron.
@@ -99,11 +98,10 @@ class VAE(Program):
         """
         if not isinstance(likelihood, Unit):
             raise TypeError(f"expected a unit for the likelihood, such as Bernoulli(784), got {likelihood!r}")
-        if not isinstance(latent, (int, np.integer)) or latent < 1:
-            raise ValueError(f"expected a positive integer for latent, got {latent!r}")
+        latent, num_covariates = integer(latent, "latent"), integer(num_covariates, "num_covariates", least=0)
         nn = cls.engine.nn
         first, second = cls.engine.random.split(cls.engine.random.rng(rng), 2)
-        width, hidden = likelihood.width, tuple(hidden)
+        width, hidden = likelihood.width, tuple(integer(h, "a width in hidden") for h in hidden)
         recipe = (hidden, activation) if encoder is None and decoder is None else None
         if encoder is None:
             encoder = nn.mlp(first, (width + num_covariates, *hidden, 2 * latent), activation, dtype)
@@ -128,10 +126,12 @@ class VAE(Program):
         """Options and recipe as JSON."""
         recipe = None if self.recipe is None else {"hidden": list(self.recipe[0]), "activation": self.recipe[1]}
         own = {"latent": self.latent, "num_covariates": self.num_covariates, "name": self.name, "recipe": recipe}
-        return {"likelihood": to_json(self.likelihood), **own}
+        return {"likelihood": self.likelihood.to_json(), **own}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], *, encoder: Any = None, decoder: Any = None, **networks: Any) -> VAE:
+    def from_config(
+        cls, config: Mapping[str, Any], *, encoder: Any = None, decoder: Any = None, **networks: Any
+    ) -> Self:
         """A VAE of this shape, its arrays still to be set.
 
         Raises:
@@ -145,9 +145,9 @@ class VAE(Program):
                 "expected encoder=... and decoder=... to load a VAE that was saved with networks of your own, got none"
             )
         return cls.init(
-            0,
-            from_json(config["likelihood"]),
+            Unit.from_json(config["likelihood"]),
             config["latent"],
+            rng=0,
             encoder=encoder,
             decoder=decoder,
             num_covariates=config["num_covariates"],
@@ -261,7 +261,7 @@ class VAE(Program):
             arrays = self._likelihood_arrays()
         return self.likelihood.expectation(self.engine, self.decoder(self._with(z, covariates)), arrays)
 
-    def sample(self, rng: Rng | int, num: int, *, covariates: Array | None = None) -> Array:
+    def sample(self, num: int, *, rng: Rng | int, covariates: Array | None = None) -> Array:
         """Draws of x from the model, shape (num, V)."""
         engine = self.engine
         first, second = engine.random.split(engine.random.rng(rng, self.like), 2)
@@ -283,7 +283,7 @@ def _shape(x: Any) -> str:
 def _with_base_rates(cls: type[VAE], decoder: Any, bias: str, likelihood: Unit, data: Any) -> Any:
     nn = cls.engine.nn
     trained, fixed = likelihood.init_arrays()
-    mean = mean_statistic(cls, likelihood, data)
+    mean = mean_statistic(cls.engine, likelihood, data)
     output = likelihood.output_from_mean(mean, trained | fixed)
     params = nn.params(decoder)
     return nn.with_params(decoder, {**params, bias: cls.engine.arrays.asarray(output, like=params[bias])})

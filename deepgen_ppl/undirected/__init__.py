@@ -1,1 +1,1 @@
-"""Undirected models: energies, and Boltzmann machines made of layers and couplings."""
+"""Undirected models, one family a file."""

@@ -2,8 +2,8 @@ r"""Deep Boltzmann machine of any depth.
 
     E(v, h1, .., hL) = - v'b - sum_l h_l'c_l - v'W_1 h1 - sum_l h_l' W_(l+1) h_(l+1)
 
-(each statistic less its centring offset). Odd and even layers are conditionally independent, which gives block Gibbs in
-two halves and an exact sum over either half; log p*(v) with all hidden layers summed out is bounded by mean field:
+(each statistic less its centering offset). Odd and even layers are conditionally independent, which gives block Gibbs
+in two halves and an exact sum over either half; log p*(v) with all hidden layers summed out is bounded by mean field:
 
     log f(v) >= L(q) = E_q[-E(v, h)] + H(q),   q(h) a product over all hidden units.
 
@@ -16,18 +16,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
+from deepgen_ppl.energies.initial import random_machine
+from deepgen_ppl.energies.machine import BoltzmannMachine
+from deepgen_ppl.energies.terms import Dense
 from deepgen_ppl.typing import Rng
-from deepgen_ppl.undirected.couplings import Dense
-from deepgen_ppl.undirected.initial import initial_arrays
-from deepgen_ppl.undirected.machine import BoltzmannMachine
-from deepgen_ppl.undirected.unit import Unit
-from deepgen_ppl.undirected.units import Bernoulli
+from deepgen_ppl.units.base import Unit
+from deepgen_ppl.units.bernoulli import Bernoulli
 
 __all__ = ["DBM"]
 
 
 class DBM(BoltzmannMachine):
-    """Deep Boltzmann machine: a visible layer `v` and hidden layers `h1`, `h2`, ..., each joined to the next.
+    """Deep Boltzmann machine: a visible layer `v` and hidden layers `h1`, `h2`, ..., each coupled to the next.
 
     The constructor is that of `BoltzmannMachine`; `init` is the short way.
     """
@@ -35,24 +35,24 @@ class DBM(BoltzmannMachine):
     @classmethod
     def init(
         cls,
-        rng: Rng | int,
         visible: int | Unit,
         hidden: Sequence[int | Unit],
         *,
-        centred: bool = True,
+        rng: Rng | int,
+        centered: bool = True,
         data: Any = None,
-        scale: float = 0.01,
+        weight_scale: float = 0.01,
         dtype: str = "float32",
     ) -> Self:
         """A machine with small random weights.
 
         Args:
-            rng: seed or generator.
             visible: number of Bernoulli units, or a unit.
             hidden: for each hidden layer, number of Bernoulli units, or a unit.
-            centred: whether to subtract offsets from the statistics; training moves them.
+            rng: seed or generator.
+            centered: whether to subtract offsets from the statistics; training moves them.
             data: (N, V) from which to take the visible bias and offset (the base rates).
-            scale: standard deviation of the weights.
+            weight_scale: standard deviation of the weights.
             dtype: `float32` or `float64`.
 
         Raises:
@@ -63,13 +63,13 @@ class DBM(BoltzmannMachine):
         names = ["v", *(f"h{i + 1}" for i in range(len(hidden)))]
         units = [u if isinstance(u, Unit) else Bernoulli(u) for u in (visible, *hidden)]
         couplings = [Dense(pair) for pair in zip(names, names[1:], strict=False)]
-        return initial_arrays(
+        return random_machine(
             cls,
             rng,
             dict(zip(names, units, strict=True)),
             couplings,
-            centred=centred,
+            centered=centered,
             data=data,
-            scale=scale,
+            weight_scale=weight_scale,
             dtype=dtype,
         )

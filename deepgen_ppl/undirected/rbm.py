@@ -3,8 +3,8 @@ r"""Restricted Boltzmann machine.
     E(v, h) = - (v - mu)' b - (h - nu)' c - (v - mu)' W (h - nu)
     F(v)    = - (v - mu)' b - sum_j [ softplus(eta_j) - nu_j eta_j ],   eta = c + (v - mu)' W
 
-with v in {0,1}^V, h in {0,1}^H, weights W (V, H), biases b (V,), c (H,) and centring offsets mu (V,), nu (H,), zero
-when the machine is not centred.
+with v in {0,1}^V, h in {0,1}^H, weights W (V, H), biases b (V,), c (H,) and centering offsets mu (V,), nu (H,), zero
+when the machine is not centered.
 
 References: Training Products of Experts by Minimizing Contrastive Divergence (Hinton, 2002), eq. 7;
 How to Center Deep Boltzmann Machines (Melchior et al., 2016), eq. 7.
@@ -16,18 +16,19 @@ from typing import Any, Self
 
 import numpy as np
 
+from deepgen_ppl.energies.initial import random_machine
+from deepgen_ppl.energies.machine import BoltzmannMachine
+from deepgen_ppl.energies.terms import Dense
 from deepgen_ppl.typing import Array, Rng
-from deepgen_ppl.undirected.couplings import Dense
-from deepgen_ppl.undirected.initial import initial_arrays
-from deepgen_ppl.undirected.machine import BoltzmannMachine
-from deepgen_ppl.undirected.unit import Unit
-from deepgen_ppl.undirected.units import Bernoulli, Gaussian
+from deepgen_ppl.units.base import Unit
+from deepgen_ppl.units.bernoulli import Bernoulli
+from deepgen_ppl.units.gaussian import Gaussian
 
 __all__ = ["RBM", "GaussianBernoulliRBM"]
 
 
 class RBM(BoltzmannMachine):
-    """Restricted Boltzmann machine: a visible layer `v` and a hidden layer `h`, joined by a full weight matrix.
+    """Restricted Boltzmann machine: a visible layer `v` and a hidden layer `h`, coupled by a full weight matrix.
 
     Args:
         weight: W, shape (V, H).
@@ -58,29 +59,29 @@ class RBM(BoltzmannMachine):
     @classmethod
     def init(
         cls,
-        rng: Rng | int,
         visible: int | Unit,
         hidden: int | Unit,
         *,
-        centred: bool = True,
+        rng: Rng | int,
+        centered: bool = True,
         data: Any = None,
-        scale: float = 0.01,
+        weight_scale: float = 0.01,
         dtype: str = "float32",
     ) -> Self:
         """A machine with small random weights.
 
         Args:
-            rng: seed or generator.
             visible: number of Bernoulli units, or a unit.
             hidden: number of Bernoulli units, or a unit.
-            centred: whether to subtract offsets from the statistics; training moves them.
+            rng: seed or generator.
+            centered: whether to subtract offsets from the statistics; training moves them.
             data: (N, V) from which to take the visible bias and offset (the base rates).
-            scale: standard deviation of the weights.
+            weight_scale: standard deviation of the weights.
             dtype: `float32` or `float64`.
         """
         layers = {"v": _unit(visible), "h": _unit(hidden)}
-        return initial_arrays(
-            cls, rng, layers, [Dense(("v", "h"))], centred=centred, data=data, scale=scale, dtype=dtype
+        return random_machine(
+            cls, rng, layers, [Dense(("v", "h"))], centered=centered, data=data, weight_scale=weight_scale, dtype=dtype
         )
 
 
@@ -96,30 +97,32 @@ class GaussianBernoulliRBM(RBM):
     @classmethod
     def init(
         cls,
-        rng: Rng | int,
         visible: int | Unit,
         hidden: int | Unit,
         *,
+        rng: Rng | int,
         visible_scale: float | None = 1.0,
-        centred: bool = True,
+        centered: bool = True,
         data: Any = None,
-        scale: float = 0.01,
+        weight_scale: float = 0.01,
         dtype: str = "float32",
     ) -> Self:
         """A machine with small random weights.
 
         Args:
-            rng: seed or generator.
             visible: number of real units, or a unit.
             hidden: number of Bernoulli units, or a unit.
+            rng: seed or generator.
             visible_scale: standard deviation sigma of the visible units; None learns one for each.
-            centred: whether to subtract offsets from the statistics; training moves them.
+            centered: whether to subtract offsets from the statistics; training moves them.
             data: (N, V) from which to take the visible bias and offset.
-            scale: standard deviation of the weights.
+            weight_scale: standard deviation of the weights.
             dtype: `float32` or `float64`.
         """
         visible = visible if isinstance(visible, Unit) else Gaussian(visible, scale=visible_scale)
-        return super().init(rng, visible, hidden, centred=centred, data=data, scale=scale, dtype=dtype)
+        return super().init(
+            visible, hidden, rng=rng, centered=centered, data=data, weight_scale=weight_scale, dtype=dtype
+        )
 
 
 def _unit(unit: int | Unit) -> Unit:

@@ -1,0 +1,1 @@
+"""Energies: what they are made of, the machine, its changes of form, mean field and paths."""

@@ -1,0 +1,97 @@
+"""Energies: what every undirected model of the library is, whatever its form.
+
+    p(x) = exp(-E(x)) / Z,    x = a state: one array a block
+
+The blocks of a state are sampled in turn from their conditionals by kernels; models give laws and never draw.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from deepgen_ppl.model import Model
+from deepgen_ppl.typing import Array, Distribution, Params, Rng, State
+
+__all__ = ["Block", "Energy"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a state.
+
+    Args:
+        shape: event shape of the block.
+        support: the host's constraint of its values.
+        integer: whether the values are integers.
+    """
+
+    shape: tuple[int, ...]
+    support: Any
+    integer: bool = False
+
+
+class Energy(Model):
+    """An unnormalized law over named blocks; subclass it from a face (`dg.Energy`), which gives it an engine.
+
+    A family implements three members: `blocks`, `energy` and `conditional`. To be an argument of compiled functions on
+    JAX it names its attributes too: arrays (or trees of them) in `dynamic_fields`, hashable ones in `static_fields`.
+    To be trained it has `params` and `with_params`.
+    """
+
+    @property
+    def params(self) -> Mapping[str, Array]:
+        """Trained arrays: none by default."""
+        return {}
+
+    def with_params(self, params: Params) -> Self:
+        """The same energy with other trained arrays.
+
+        Raises:
+            NotImplementedError: for an energy that names no parameters.
+        """
+        raise NotImplementedError(f"expected an energy with params and with_params, got {type(self).__name__}")
+
+    def with_constants(self, constants: Params) -> Self:
+        """The same energy with other untrained arrays."""
+        return self
+
+    @property
+    @abstractmethod
+    def blocks(self) -> Mapping[str, Block]:
+        """The blocks of a state, by name."""
+
+    @abstractmethod
+    def energy(self, state: State) -> Array:
+        """E(x), shape (...) in nats."""
+
+    @abstractmethod
+    def conditional(self, block: str, state: State) -> Distribution:
+        """p(x_block | the other blocks of the state), a distribution of the host."""
+
+    # -- what kernels ask of an energy; these defaults know nothing of its structure
+
+    @property
+    def sweep(self) -> Sequence[Sequence[str]]:
+        """Groups of blocks that are drawn together, in order: no two blocks of a group may interact."""
+        return [[name] for name in self.blocks]
+
+    def draw(self, rng: Rng, block: str, state: State) -> Array:
+        """One draw from the conditional of a block, with explicit randomness."""
+        return self.engine.host.draw(rng, self.conditional(block, state))
+
+    def start(self, rng: Rng, num_chains: int) -> dict[str, Array]:
+        """A first state of chains: blocks drawn in turn from zero, shapes (C, block size)."""
+        asarray = self.engine.arrays.asarray
+        state = {n: asarray(np.zeros((num_chains, *b.shape), np.float32)) for n, b in self.blocks.items()}
+        for key, name in zip(self.engine.random.split(rng, len(state)), list(state), strict=True):
+            state[name] = self.draw(key, name, state)
+        return state
+
+    def uncentered(self) -> Self:
+        """The same energy, with its constant, without centering offsets: itself, where it has none."""
+        return self

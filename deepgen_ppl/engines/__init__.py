@@ -1,1 +1,0 @@
-"""The two engines. Importing this package imports neither."""

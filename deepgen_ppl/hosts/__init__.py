@@ -1,0 +1,1 @@
+"""The two engines with their hosts. Importing this package imports neither."""

@@ -1,0 +1,101 @@
+"""Arrays, special functions, randomness and control flow on JAX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepgen_ppl.engine import Arrays, Control, Random, Special
+
+__all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL"]
+
+
+def asarray(x: Any, like: Any = None, dtype: Any = None) -> jax.Array:
+    """Array of the engine; see `Arrays`."""
+    if like is not None:
+        return x.astype(like.dtype) if isinstance(x, jax.core.Tracer) else jnp.array(x, like.dtype)
+    if dtype is None and isinstance(x, jax.Array):
+        return x
+    x = x if isinstance(x, jax.core.Tracer) else np.asarray(x)
+    if dtype is not None:
+        dtype = jnp.dtype(dtype)
+    elif x.dtype.kind == "f":
+        dtype = jnp.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+    else:
+        return jnp.array(x)
+    if dtype == np.float64 and not jax.config.jax_enable_x64:
+        raise TypeError(
+            "expected float32 parameters, got float64 while JAX runs without x64 (it would round them silently): "
+            "cast them with .astype('float32'), or call jax.config.update('jax_enable_x64', True) first"
+        )
+    return jnp.array(x, dtype)
+
+
+def is_concrete(x: Any) -> bool:
+    """Whether the value of `x` can be read now."""
+    return not isinstance(x, jax.core.Tracer)
+
+
+ARRAYS = Arrays(
+    asarray=asarray,
+    to_numpy=lambda x: np.asarray(x),
+    is_concrete=is_concrete,
+    cast=lambda x, like: jnp.asarray(x).astype(like.dtype),
+    mix=lambda beta, a, b: a + beta * (b - a),
+)
+
+SPECIAL = Special(
+    sigmoid=jax.nn.sigmoid,
+    softplus=jax.nn.softplus,
+    log_sigmoid=jax.nn.log_sigmoid,
+    logsumexp=lambda x, axis: jax.nn.logsumexp(x, axis=axis),
+    softmax=lambda x, axis: jax.nn.softmax(x, axis=axis),
+    lgamma=jax.scipy.special.gammaln,
+    one_hot=lambda x, num_classes, like: jax.nn.one_hot(
+        jnp.asarray(x).astype(jnp.int32), num_classes, dtype=like.dtype
+    ),
+    stop_gradient=jax.lax.stop_gradient,
+)
+
+
+def make_rng(seed: Any, like: Any = None) -> jax.Array:
+    """A typed JAX key from an integer, or the key itself."""
+    del like
+    if isinstance(seed, (int, np.integer)):
+        return jax.random.key(int(seed))
+    if isinstance(seed, (jax.Array, np.ndarray)):
+        key = jnp.asarray(seed) if isinstance(seed, np.ndarray) else seed
+        return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    raise TypeError(f"expected an integer seed or a JAX key, got {type(seed).__name__}")
+
+
+def bernoulli(rng: jax.Array, logits: jax.Array) -> jax.Array:
+    """0/1 draws: (bits + 1/2) / 2^23 < sigmoid(logits); exact in float32, so that 0 never fires and 1 always does."""
+    bits = jax.random.bits(rng, logits.shape, jnp.uint32)
+    u = ((bits >> 9).astype(logits.dtype) + 0.5) * 2.0**-23
+    return (u < jax.nn.sigmoid(logits)).astype(logits.dtype)
+
+
+RANDOM = Random(
+    rng=make_rng,
+    split=lambda rng, n: jax.random.split(rng, n),
+    uniform=lambda rng, shape, like: jax.random.uniform(rng, shape, like.dtype),
+    normal=lambda rng, shape, like: jax.random.normal(rng, shape, like.dtype),
+    gumbel=lambda rng, shape, like: jax.random.gumbel(rng, shape, like.dtype),
+    poisson=lambda rng, rate: jax.random.poisson(rng, rate).astype(rate.dtype),
+    bernoulli=bernoulli,
+    categorical=lambda rng, logits: jax.random.categorical(rng, logits),
+    state=lambda rng: np.asarray(jax.random.key_data(rng)),
+    restore=lambda state, like=None: jax.random.wrap_key_data(jnp.asarray(state, jnp.uint32)),
+)
+
+
+def loop(step: Any, carry: Any, xs: Any = None, length: int | None = None) -> tuple[Any, Any]:
+    """`jax.lax.scan`."""
+    return jax.lax.scan(step, carry, xs, length=length)
+
+
+CONTROL = Control(loop=loop, value_and_grad=jax.value_and_grad, compile=jax.jit, double=lambda: jax.enable_x64(True))

@@ -1,1 +1,0 @@
-"""Learning: objectives, contrastive gradients, `fit`."""

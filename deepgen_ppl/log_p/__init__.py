@@ -1,0 +1,1 @@
+"""Both sides of log p(x), and the comparison of models."""

@@ -1,0 +1,178 @@
+"""`compare`: all models in one table, ranked only where their bounds are apart."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepgen_ppl.log_p.bounds import Bounds, BoundsOptions, bounds
+from deepgen_ppl.typing import Rng
+
+__all__ = ["Comparison", "compare"]
+
+COLUMNS = (
+    "model",
+    "lower",
+    "lower_kind",
+    "se_lower",
+    "upper",
+    "upper_kind",
+    "se_upper",
+    "estimate",
+    "estimate_kind",
+    "se_data",
+    "se_log_z",
+    "better_than",
+    "seconds",
+    "flags",
+    "lower_method",
+    "upper_method",
+    "estimate_method",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Bounds of several models on the same data, in nats per datum.
+
+    Attributes:
+        bounds: model name -> bounds, in the order of the estimates, which is no ranking.
+        num_data: number of data.
+        measure: kind and size of the data.
+    """
+
+    bounds: dict[str, Bounds]
+    num_data: int
+    measure: str
+
+    def better_than(self, name: str, z: float = 3.0) -> list[str]:
+        """Models whose upper side lies below this one's lower side.
+
+        By more than z Monte Carlo standard errors of both, and by more than z standard errors of the paired differences
+        over the data.
+        """
+        mine = self.bounds[name]
+        others = [other for other, e in self.bounds.items() if other != name and mine.interval(z)[0] > e.interval(z)[1]]
+        return [other for other in others if _apart(mine.pointwise - self.bounds[other].pointwise, z)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a model with the columns of the table; NaN where nothing is claimed."""
+        return [
+            {
+                "model": name,
+                "lower": e.lower.value,
+                "lower_kind": e.lower.kind,
+                "se_lower": e.lower.mc_se,
+                "upper": e.upper.value,
+                "upper_kind": e.upper.kind,
+                "se_upper": e.upper.mc_se,
+                "estimate": e.estimate.value,
+                "estimate_kind": e.estimate.kind,
+                "se_data": e.se_data,
+                "se_log_z": e.se_log_z,
+                "better_than": " ".join(self.better_than(name)),
+                "seconds": e.seconds,
+                "flags": " ".join(e.flags),
+                "lower_method": e.lower.method,
+                "upper_method": e.upper.method,
+                "estimate_method": e.estimate.method,
+            }
+            for name, e in self.bounds.items()
+        ]
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The rows as text: lower, kind, upper, kind, estimate, kind, errors, better than, flags."""
+        return [_cells(row) for row in self.rows()]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the rows to a CSV file."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows())
+
+    def __repr__(self) -> str:
+        lines = [f"log p(x) in nats per datum over {self.num_data} data ({self.measure})"]
+        head = (
+            "model",
+            "lower",
+            "kind",
+            "upper",
+            "kind",
+            "estimate",
+            "kind",
+            "se data",
+            "se log Z",
+            "better than",
+            "flags",
+        )
+        table = [head, *self.cells()]
+        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+        numbers = {1, 3, 5, 7, 8}
+        for row in table:
+            cells = (
+                c.rjust(w) if i in numbers else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+
+def _apart(differences: np.ndarray, z: float) -> bool:
+    """Whether the mean of paired differences lies above zero by z of its standard errors."""
+    if (n := len(differences)) < 2:
+        return False
+    return bool(differences.mean() > z * differences.std(ddof=1) / math.sqrt(n))
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    names = ("lower", "lower_kind", "upper", "upper_kind", "estimate", "estimate_kind", "se_data", "se_log_z")
+    cells = [row[n] if isinstance(row[n], str) else _number(row[n]) for n in names]
+    cells = ["-" if c == "none" else c for c in cells]
+    return (row["model"], *cells, row["better_than"] or "-", row["flags"] or "-")
+
+
+def compare(models: Mapping[str, Any], x: Any, *, rng: Rng | int, options: BoundsOptions | None = None) -> Comparison:
+    """Both sides of log p(x) of every model, in one table.
+
+    A model is said to be better than another only where its lower side lies above the other's upper side by more than
+    three standard errors of both and of the paired differences over the data; so on real data a directed model can be
+    shown to beat a large machine, and not the reverse.
+
+    Args:
+        models: name -> machine or program, on either engine.
+        x: held-out data (N, V), the same for all.
+        rng: seed or generator (an integer where the models are of both engines).
+        options: how hard to work.
+
+    Raises:
+        TypeError: for something else than a dict of models.
+        ValueError: without models, for data that do not fit, or for models of different measures.
+    """
+    if not isinstance(models, Mapping):
+        raise TypeError(f"expected a dict name -> model, got {type(models).__name__}")
+    if not models:
+        raise ValueError("expected at least one model to compare, got none")
+    measures = {name: _measure(model) for name, model in models.items()}
+    if len(set(measures.values())) > 1:
+        raise ValueError(f"expected models of one kind of data, whose log scores can be compared, got {measures}")
+    found = {name: bounds(model, x, rng=rng, options=options) for name, model in models.items()}
+    order = sorted(found, key=lambda name: -np.nan_to_num(found[name].estimate.value, nan=-np.inf))
+    return Comparison({name: found[name] for name in order}, int(np.shape(x)[0]), next(iter(measures.values())))
+
+
+def _measure(model: Any) -> str:
+    unit = getattr(model, "data_unit", None)
+    if unit is None:
+        raise TypeError(f"expected a model with a data_unit, got {type(model).__name__}")
+    states = "" if unit.states is None else f", {len(unit.states)} states"
+    return f"{type(unit).__name__}({unit.size}{states})"

@@ -1,0 +1,1 @@
+"""log Z: estimates with their sides, policies, enumeration, annealing."""

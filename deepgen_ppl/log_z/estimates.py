@@ -1,0 +1,153 @@
+"""What an estimate of log Z or log p(x) is worth: its value, its error and the side it is on.
+
+Kinds: `exact`; `bound` (a bound in expectation: its mean lies on the stated side, whatever the mixing); `estimate` (no
+side can be claimed); `none`. All values in nats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from deepgen_ppl.typing import Array
+
+__all__ = ["CERTIFIED", "Contrastive", "Estimate", "Kind", "LogNormalizer", "fingerprint", "log_mean_exp"]
+
+Kind = Literal["exact", "bound", "estimate", "none"]
+Side = Literal["both", "lower", "upper", "none"]
+
+CERTIFIED = math.log(1 / 0.025)
+"""What Markov's inequality costs on the logarithm of a mean of weights, at probability 0.975."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One side of a quantity.
+
+    Args:
+        value: in nats; NaN where nothing is claimed.
+        mc_se: Monte Carlo standard error of the value; NaN where it cannot be trusted.
+        kind: what may be claimed.
+        method: how it was made.
+        margin: distance by which the side must be moved out to hold with probability 0.975 whatever the weights are
+            (Markov's inequality); NaN where there is no such distance.
+    """
+
+    value: float
+    mc_se: float
+    kind: Kind
+    method: str
+    margin: float = math.nan
+
+    def reach(self, z: float = 3.0) -> float:
+        """z standard errors, or the margin where the standard error is withheld."""
+        return z * self.mc_se if math.isfinite(self.mc_se) else self.margin
+
+    @classmethod
+    def missing(cls, reason: str) -> Estimate:
+        """Nothing is claimed."""
+        return cls(math.nan, math.nan, "none", reason)
+
+
+def log_mean_exp(log_w: np.ndarray) -> tuple[float, float, float]:
+    """log mean w, its delta-method standard error, and the effective sample size of the weights.
+
+    The error is NaN, as not to be trusted, where sd(log w) > 1 or the effective sample size is below 100.
+
+    Args:
+        log_w: log weights, shape (R,).
+    """
+    log_w = np.asarray(log_w, float)
+    top = log_w.max()
+    w = np.exp(log_w - top)
+    value = float(top + np.log(w.mean()))
+    ess = float(w.sum() ** 2 / (w**2).sum())
+    if len(w) < 2 or log_w.std() > 1.0 or ess < 100:
+        return value, math.nan, ess
+    return value, float(w.std(ddof=1) / w.mean() / math.sqrt(len(w))), ess
+
+
+def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
+    """Digest of a flat dict of arrays, to tell whether an estimate belongs to them."""
+    digest = hashlib.blake2b(digest_size=16)
+    for k in sorted(arrays):
+        digest.update(k.encode() + np.ascontiguousarray(arrays[k]).tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class LogNormalizer:
+    """log Z of a machine at the parameters it was computed at.
+
+    Args:
+        value: log Z in nats.
+        se: standard error of the value; 0 where exact, NaN where it cannot be trusted.
+        kind: what may be claimed.
+        side: the side on which `value` lies in expectation.
+        method: how it was made.
+        belongs_to: fingerprint of the machine's arrays.
+        particles: state of weighted draws from the machine, by which the estimate is differentiated, or None.
+        weights: weights of the particles, shape (R,), summing to one.
+        log_weights: log weights of the runs behind the estimate, shape (R,), log Z of the start included, or None.
+        flags: what should make one careful.
+    """
+
+    value: float
+    se: float
+    kind: Kind
+    side: Side
+    method: str
+    belongs_to: str = ""
+    particles: Mapping[str, Array] | None = None
+    weights: Array | None = None
+    log_weights: np.ndarray | None = None
+    flags: tuple[str, ...] = field(default=())
+
+    dynamic_fields: ClassVar[tuple[str, ...]] = ("value", "se", "particles", "weights", "log_weights")
+    static_fields: ClassVar[tuple[str, ...]] = ("kind", "side", "method", "belongs_to", "flags")
+
+    def certified(self, alpha: float = 0.025) -> float:
+        """A bound on log Z that holds with probability 1 - alpha, whatever the mixing (Markov's inequality).
+
+        From forward runs, log Z >= log mean w - log(1 / alpha); from reverse runs that start at exact draws,
+        log Z <= -log mean w_rev + log(1 / alpha).
+
+        Raises:
+            ValueError: if the estimate claims no side, or alpha is not between 0 and 1.
+        """
+        if not 0 < alpha < 1:
+            raise ValueError(f"expected alpha between 0 and 1, got {alpha}")
+        if self.kind == "exact":
+            return float(self.value)
+        if self.side == "lower":
+            return float(self.value) + math.log(alpha)
+        if self.side == "upper" and self.kind == "bound":
+            return float(self.value) - math.log(alpha)
+        raise ValueError(f"expected an estimate that claims a side, got {self}")
+
+    def __repr__(self) -> str:
+        flags = f", flags {list(self.flags)}" if self.flags else ""
+        return f"LogNormalizer({self.value} +- {self.se} nats, {self.kind}, side {self.side}, by {self.method}{flags})"
+
+
+@dataclass(frozen=True, eq=False)
+class Contrastive:
+    """A normalizer of which only the gradient is known: d log Z = E_particles[-dE].
+
+    Args:
+        particles: values of the layers kept (see `Structure.split`) or of all layers, shapes (C, n).
+    """
+
+    particles: Mapping[str, Array]
+
+    dynamic_fields: ClassVar[tuple[str, ...]] = ("particles",)
+    static_fields: ClassVar[tuple[str, ...]] = ()
+
+    def __repr__(self) -> str:
+        shapes = {k: tuple(v.shape) for k, v in self.particles.items()}
+        return f"Contrastive(particles {shapes})"

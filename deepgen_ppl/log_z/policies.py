@@ -1,0 +1,166 @@
+r"""The normalizer policies of a marginal: what its `log_prob` may be, and its derivative.
+
+    log p(x_b) = log f(x_b) - log Z,    log f = -F (exact) or the mean-field bound L
+
+`exact`: log Z recomputed from the parameters. An estimate: a number that belongs to the parameters it was computed at,
+differentiated as d log Z = E_particles[-dE]. `Contrastive`: particles and no number. None: no `log_prob`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Literal
+
+from deepgen_ppl.energies.machine import BoltzmannMachine
+from deepgen_ppl.energies.mean_field import MeanField, mean_field_bound
+from deepgen_ppl.log_z.estimates import Contrastive, LogNormalizer
+from deepgen_ppl.log_z.exact import (
+    DRAW_BITS,
+    draw_exact,
+    enumerable,
+    log_normalizer_by_enumeration,
+    machine_fingerprint,
+)
+from deepgen_ppl.typing import Array, Rng
+
+__all__ = [
+    "NO_VALUE",
+    "Normalizer",
+    "check_marginal",
+    "gradient_only",
+    "log_unnormalized",
+    "marginal_draw",
+    "marginal_log_prob",
+    "negative_phase",
+]
+
+Normalizer = Literal["exact"] | LogNormalizer | Contrastive | None
+
+NO_VALUE = (
+    "expected an objective with a value, got StochasticML, of which only the gradient means anything: "
+    "judge a machine by exact_log_normalizer, ais or compare"
+)
+
+_gradient_only: ContextVar[bool] = ContextVar("deepgen_ppl_gradient_only", default=False)
+
+
+@contextlib.contextmanager
+def gradient_only() -> Iterator[None]:
+    """Context in which only gradients are read, so that a contrastive normalizer may stand in `log_prob`."""
+    token = _gradient_only.set(True)
+    try:
+        yield
+    finally:
+        _gradient_only.reset(token)
+
+
+def check_marginal(machine: BoltzmannMachine, block: str, normalizer: Any, hidden_bound: Any) -> None:
+    """Check the policy of a marginal before any work starts.
+
+    Raises:
+        ValueError: for an unknown block, coupled layers without `hidden_bound=`, or an estimate that belongs elsewhere.
+        TypeError: for another kind of normalizer.
+    """
+    names = machine.structure.names
+    if block not in names:
+        raise ValueError(f"expected a layer among {list(names)}, got {block!r}")
+    out = [n for n in names if n != block]
+    if hidden_bound is None and not machine.structure.independent(out):
+        raise ValueError(
+            f"expected hidden_bound=MeanField(...) for {type(machine).__name__}, whose layers {out} are coupled and "
+            "have no closed-form sum: log_prob is then a lower bound"
+        )
+    if hidden_bound is not None and block != machine.structure.visible:
+        raise ValueError(f"expected hidden_bound=MeanField(...) with the visible layer, got block {block!r}")
+    if normalizer is None or normalizer == "exact" or isinstance(normalizer, Contrastive):
+        return
+    if not isinstance(normalizer, LogNormalizer):
+        raise TypeError(
+            "expected log_normalizer to be 'exact', a LogNormalizer, Contrastive(particles) or None, "
+            f"got {type(normalizer).__name__}"
+        )
+    current = machine_fingerprint(machine)
+    if current and normalizer.belongs_to and current != normalizer.belongs_to:
+        raise ValueError(
+            f"expected a log normalizer computed at these parameters, got one that belongs to others "
+            f"({normalizer!r}): compute it again, or use log_normalizer='exact'"
+        )
+
+
+def log_unnormalized(machine: BoltzmannMachine, block: str, x: Array, hidden_bound: MeanField | None) -> Array:
+    """log f(x), or its mean-field bound; shape (...) in nats."""
+    if hidden_bound is None or machine.structure.independent(machine.structure.hidden):
+        return -machine.free_energy({block: x})
+    return mean_field_bound(machine, x, hidden_bound.solve(machine, x))
+
+
+def negative_phase(machine: BoltzmannMachine, particles: Mapping[str, Array], weights: Array | None = None) -> Array:
+    """E_particles[-F], whose gradient is that of log Z; a scalar in nats, averaged over its own particles.
+
+    One color of layers is summed out of the particles (Rao-Blackwell): the one they lack, or else the second, whose
+    draws are the oldest of a sweep.
+    """
+    structure = machine.structure
+    stop = machine.engine.special.stop_gradient
+    keep = {name: stop(x) for name, x in particles.items()}
+    if len(keep) == len(structure.names) and len(structure.colors) > 1:
+        keep = {name: x for name, x in keep.items() if name not in structure.colors[1]}
+    log_f = -machine.free_energy(keep)
+    return machine.engine.xp.mean(log_f) if weights is None else machine.engine.xp.sum(stop(weights) * log_f)
+
+
+def log_normalizer_term(machine: BoltzmannMachine, normalizer: Normalizer) -> Array:
+    """log Z with the derivative that the policy gives it.
+
+    Raises:
+        RuntimeError: where the policy has no value.
+    """
+    stop = machine.engine.special.stop_gradient
+    if isinstance(normalizer, LogNormalizer):
+        value = machine.engine.arrays.asarray(normalizer.value, like=machine.like)
+        if normalizer.particles is None:
+            return machine.engine.host.marginal.constant(value, machine.params)
+        phase = negative_phase(machine, normalizer.particles, normalizer.weights)
+        return value + phase - stop(phase)
+    if isinstance(normalizer, Contrastive):
+        if not _gradient_only.get():
+            raise RuntimeError(
+                "expected a normalizer with a value, got Contrastive particles, of which only the gradient means "
+                "anything: train with StochasticML or ContrastiveDivergence, or give log_normalizer=ais(...) or 'exact'"
+            )
+        return negative_phase(machine, normalizer.particles)
+    if normalizer == "exact":
+        return log_normalizer_by_enumeration(machine)
+    raise RuntimeError(
+        f"log_prob of a {type(machine).__name__} needs its log normalizer: give log_normalizer='exact' "
+        "(small machines), ais(machine, rng=...), or Contrastive(particles) for training"
+    )
+
+
+def marginal_log_prob(
+    machine: BoltzmannMachine, block: str, x: Array, normalizer: Normalizer, hidden_bound: MeanField | None
+) -> Array:
+    """log p(x_block), or its bound, under a policy; shape (...) in nats."""
+    log_z = log_normalizer_term(machine, normalizer)
+    return log_unnormalized(machine, block, x, hidden_bound) - log_z
+
+
+def marginal_draw(rng: Rng, machine: BoltzmannMachine, block: str, num: int, sampler: Any) -> Array:
+    """Draws of one layer, shape (num, n): by `sampler` if given, else exact.
+
+    Raises:
+        RuntimeError: where no exact draw is possible and no sampler is given.
+    """
+    if sampler is not None:
+        first, second = machine.engine.random.split(rng, 2)
+        state, _ = sampler.step(second, machine, sampler.init(first, machine, num))
+        return state.position[block]
+    if not enumerable(machine, DRAW_BITS):
+        bits = machine.structure.log2_states(machine.structure.smaller_side[0])
+        raise RuntimeError(
+            f"sample of {machine!r} has no exact draw (2^{bits:g} joint states): "
+            "give sampler=BlockGibbs(sweeps=...) for approximate ones"
+        )
+    return draw_exact(rng, machine, num)[block]

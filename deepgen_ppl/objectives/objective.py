@@ -1,0 +1,134 @@
+r"""Objectives of model-guide pairs: pure functions of their log-weights.
+
+    L = mean_s [ scale * sum_n bound(local[s, :, n]) + global_[s] ]
+    ELBO: bound(l) = mean_k l_k          IWAE: bound(l) = log mean_k exp(l_k)
+
+Each is a host `ELBO` too, so that the host's own SVI takes it, and what `fit` minimizes (per datum).
+
+References: Auto-Encoding Variational Bayes (Kingma & Welling, 2014), eq. 3 and 7; Importance Weighted Autoencoders
+(Burda et al., 2016), eq. 8.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from deepgen_ppl.engine import Engine
+from deepgen_ppl.objectives.log_weights import LogWeights, Weighing
+from deepgen_ppl.options import check_options, integer
+from deepgen_ppl.typing import Array, Params, Rng
+
+__all__ = ["Objective", "ProgramObjective"]
+
+
+class Objective(ABC):
+    """What `fit` minimizes. Subclasses are frozen dataclasses of options."""
+
+    monitor: ClassVar[str] = "loss"
+
+    @abstractmethod
+    def init(self, rng: Rng, model: Any, x: Array) -> Any:
+        """State that goes from step to step: a tree of arrays (chains, for instance).
+
+        Args:
+            rng: generator.
+            model: the model.
+            x: the first batch, shape (B, V).
+        """
+
+    @abstractmethod
+    def before_step(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None) -> tuple[Any, Any]:
+        """What happens before the gradient of a step and is not differentiated: (model, state)."""
+
+    @abstractmethod
+    def batch_loss(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None, num_data: int) -> Array:
+        """What a step differentiates with respect to `model.params`: a scalar in nats per datum."""
+
+
+@dataclass(frozen=True)
+class ProgramObjective(Objective):
+    """An objective of a model-guide pair. Subclasses say how K log-weights make a bound.
+
+    Args:
+        num_particles: number K of draws of the local sites for each datum.
+        num_global: number S of draws of the global sites.
+        plate: name of the data plate.
+        max_plate_nesting: number of nested plates, the data plate included.
+    """
+
+    num_particles: int = 1
+    num_global: int = 1
+    plate: str = "data"
+    max_plate_nesting: int = 1
+
+    pathwise: ClassVar[bool] = True
+    analytic_kl: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        names = ("num_particles", "num_global", "max_plate_nesting")
+        check_options(self, **{name: integer(getattr(self, name), name) for name in names})
+
+    @abstractmethod
+    def bound(self, engine: Engine, local: Array) -> Array:
+        """From log-weights (S, K, N) to bounds (S, N), in nats."""
+
+    def log_weights(
+        self,
+        engine: Engine,
+        rng: Rng,
+        model: Callable,
+        guide: Callable,
+        args: tuple,
+        kwargs: Mapping[str, Any],
+        params: Params | None = None,
+    ) -> LogWeights:
+        """Run guide and model; `params` stand in for the host parameters of these names."""
+        how = Weighing(
+            num_local=self.num_particles,
+            num_global=self.num_global,
+            plate=self.plate,
+            nesting=self.max_plate_nesting,
+            pathwise=self.pathwise,
+            analytic_kl=self.analytic_kl,
+        )
+        return engine.host.log_weights(rng, model, guide, args, kwargs, how, params)
+
+    def evaluate(self, engine: Engine, w: LogWeights) -> Array:
+        """L, a scalar in nats for the whole (scaled) data set."""
+        xp = engine.xp
+        per_datum = self.bound(engine, w.local)
+        if w.mask is not None:
+            per_datum = per_datum * w.mask
+        return xp.mean(w.scale * xp.sum(per_datum, axis=-1) + w.global_)
+
+    def estimate(
+        self,
+        engine: Engine,
+        rng: Rng,
+        model: Callable,
+        guide: Callable,
+        args: tuple,
+        kwargs: Mapping[str, Any],
+        params: Params | None = None,
+    ) -> Array:
+        """L of a model-guide pair, a scalar in nats for the whole (scaled) data set."""
+        return self.evaluate(engine, self.log_weights(engine, rng, model, guide, args, kwargs, params))
+
+    def init(self, rng: Rng, model: Any, x: Array) -> dict[str, Array]:
+        """Nothing is kept between steps."""
+        return {}
+
+    def before_step(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None) -> tuple[Any, Any]:
+        """Nothing happens before the gradient."""
+        return model, state
+
+    def batch_loss(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None, num_data: int) -> Array:
+        """-L / N: the rows of the batch stand for all N data."""
+        engine = model.engine
+        with engine.host.bound():
+            w = self.log_weights(engine, rng, model.model, model.guide, (x,), {})
+        rows = x.shape[0] if mask is None else engine.xp.sum(mask)
+        return -self.evaluate(engine, replace(w, scale=num_data / rows, mask=mask)) / num_data

@@ -1,0 +1,1 @@
+"""Training: `fit`, batches, validation, checkpoints."""

@@ -1,0 +1,65 @@
+"""Validation: what `fit` judges a model by while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from deepgen_ppl.directed.program import Program
+from deepgen_ppl.engine import Engine
+from deepgen_ppl.objectives.objective import Objective
+from deepgen_ppl.training.batches import checked
+from deepgen_ppl.typing import Array
+
+__all__ = ["Validation", "check_validation"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Data to judge a model by while it is trained.
+
+    Args:
+        data: (M, V).
+        metric: `(model, data) -> float`, larger is better, in nats per datum by convention. By default minus the
+            objective's loss, which only objectives of model-guide pairs have.
+        patience: number of evaluations without a better value after which training stops and the best model is
+            returned; None never stops.
+        every: number of epochs between evaluations.
+    """
+
+    data: Any
+    metric: Callable[[Any, Any], float] | None = None
+    patience: int | None = None
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or (self.patience is not None and self.patience < 1):
+            raise ValueError(f"expected every and patience to be positive, got {self.every} and {self.patience}")
+
+
+def check_validation(model: Any, objective: Objective, validation: Any) -> Validation | None:
+    """A validation with its data checked and its metric filled in, or None where there is none.
+
+    Raises:
+        ValueError: for data that do not fit the model, or no metric where the objective has none.
+    """
+    if validation is None:
+        return None
+    watch = validation if isinstance(validation, Validation) else Validation(validation)
+    x = checked(model, watch.data, "validation data")
+    metric = watch.metric
+    if metric is None:
+        if not isinstance(model, Program):
+            raise ValueError(
+                f"expected Validation(data, metric=...) with {type(objective).__name__}, which has no loss to stop on: "
+                "the gap of free energies means nothing"
+            )
+        metric = _default_metric(objective, model.engine)
+    return Validation(x, metric, watch.patience, watch.every)
+
+
+def _default_metric(objective: Objective, engine: Engine) -> Callable[[Any, Array], float]:
+    """The objective's bound, in nats per datum, with the same draws at every call."""
+    evaluate = engine.control.compile(lambda model, rng, x: -objective.batch_loss(rng, model, {}, x, None, x.shape[0]))
+    return lambda model, x: float(evaluate(model, engine.random.rng(0, model.like), x))

@@ -1,0 +1,340 @@
+"""Files of models: whole or not at all, no pickles, readable by either engine."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from deepgen_ppl import files, saving
+
+RNG = np.random.default_rng(0)
+X = RNG.integers(0, 2, (5, 6)).astype(np.float32)
+REAL = RNG.normal(size=(5, 4)).astype(np.float32)
+
+MODELS = {
+    "rbm": lambda dg: dg.RBM.init(rng=0, visible=6, hidden=3, data=X, weight_scale=0.5),
+    "rbm_bare": lambda dg: dg.RBM(*(RNG.normal(size=s).astype(np.float32) for s in ((6, 3), (6,), (3,)))),
+    "rbm_spin": lambda dg: dg.RBM.init(rng=0, visible=dg.Spin(6), hidden=dg.Categorical(2, 3), weight_scale=0.5),
+    "gaussian_rbm": lambda dg: dg.GaussianBernoulliRBM.init(4, 3, rng=0, visible_scale=0.6, weight_scale=0.5),
+    "gaussian_rbm_learned": lambda dg: dg.GaussianBernoulliRBM.init(
+        rng=0, visible=4, hidden=3, visible_scale=None, data=REAL, weight_scale=0.5
+    ),
+    "dbm": lambda dg: dg.DBM.init(rng=0, visible=6, hidden=(3, 2), data=X, weight_scale=0.5),
+    "machine": lambda dg: dg.BoltzmannMachine(
+        {"v": dg.Bernoulli(6), "h": dg.Bernoulli(2), "c": dg.Gaussian(2, scale=None)},
+        [dg.Dense(("v", "h")), dg.Dense(("c", "h"))],
+        {
+            "v.bias": np.ones(6, np.float32), "h.bias": np.ones(2, np.float32), "c.bias": np.ones(2, np.float32),
+            "c.log_sigma": np.full(2, 0.3, np.float32), "v-h.weight": RNG.normal(size=(6, 2)).astype(np.float32),
+            "c-h.weight": RNG.normal(size=(2, 2)).astype(np.float32),
+        },
+    ),
+    "vae": lambda dg: dg.VAE.init(rng=0, likelihood=dg.Bernoulli(6), latent=2, hidden=(5, 4), activation="gelu"),
+    "vae_gaussian": lambda dg: dg.VAE.init(
+        dg.Gaussian(4, scale=None), 3, (5,), rng=0, activation="softplus", name="mine"
+    ),
+    "vae_categorical": lambda dg: dg.VAE.init(
+        dg.Categorical(3, 4), 2, (5,), rng=0, num_covariates=2, activation="relu"
+    ),
+}  # fmt: skip
+
+
+def numpy(dg, x):
+    return dg.engine.arrays.to_numpy(x)
+
+
+def like(dg, model, x):
+    return dg.engine.arrays.asarray(x, like=model.like)
+
+
+def outputs(dg, model):
+    """Numbers that depend on every array of the model."""
+    engine = dg.engine
+    if hasattr(model, "networks"):
+        size = model.likelihood.size
+        x = np.arange(3 * size).reshape(3, size) % 2
+        c = {"covariates": like(dg, model, np.full((3, 2), 0.5))} if model.num_covariates else {}
+        q = model.encode(x, **c)
+        z = like(dg, model, np.linspace(-1, 1, 3 * model.latent).reshape(3, -1))
+        p = model.decode(z, **c).log_prob(model.likelihood.observed(engine, like(dg, model, x), model.like))
+        return [numpy(dg, v) for v in (q.mean, q.variance, p)]
+    state = {}
+    for name, unit in model.structure.units:
+        rng = np.random.default_rng(unit.size)
+        values = rng.normal(size=(3, unit.size)) if unit.states is None else rng.choice(unit.states, (3, unit.size))
+        state[name] = like(dg, model, values)
+    return [numpy(dg, model.energy(state))]
+
+
+def assert_same(dg, a, other, b, rtol):
+    for u, v in zip(outputs(dg, a), outputs(other, b), strict=True):
+        np.testing.assert_allclose(u, v, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_round_trip(dg, dg_numpyro, dg_pyro, tmp_path, name):
+    """The same engine gets back the same bits; the other one the same outputs."""
+    other = dg_pyro if dg is dg_numpyro else dg_numpyro
+    model, path = MODELS[name](dg), tmp_path / "model.safetensors"
+    dg.save(model, path)
+    again = dg.load(path)
+    assert type(again) is type(model)
+    assert repr(again) == repr(model)
+    for group in ("params", "constants"):
+        a, b = getattr(model, group), getattr(again, group)
+        assert set(a) == set(b)
+        for k in a:
+            np.testing.assert_array_equal(numpy(dg, b[k]), numpy(dg, a[k]), err_msg=k)
+            assert numpy(dg, b[k]).dtype == numpy(dg, a[k]).dtype
+    assert_same(dg, model, dg, again, 0)
+    there = other.load(path)
+    assert type(there).__name__ == type(model).__name__
+    assert type(there).__module__ == other.__name__
+    assert_same(dg, model, other, there, 2e-5)
+    other.save(there, path)
+    assert_same(dg, model, dg, dg.load(path), 0)
+
+
+def test_round_trip_changes_something(dg):
+    """The outputs that the round trip compares do depend on each array."""
+    for name in ("rbm", "gaussian_rbm_learned", "dbm", "vae_gaussian"):
+        model = MODELS[name](dg)
+        before = outputs(dg, model)
+        for k, v in model.params.items():
+            after = outputs(dg, model.with_params({k: v + 0.5}))
+            assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(after, before, strict=True)), (name, k)
+
+
+@pytest.mark.parametrize("name", ["rbm", "vae"])
+def test_double_precision_is_kept(dg, dg_pyro, double, tmp_path, name):
+    options = {"rbm": lambda: dg.RBM.init(6, 3, rng=0, weight_scale=0.5, dtype="float64"),
+               "vae": lambda: dg.VAE.init(dg.Bernoulli(6), 2, (5,), rng=0, dtype="float64")}  # fmt: skip
+    model, path = options[name](), tmp_path / "model"
+    dg.save(model, path)
+    for face in (dg, dg_pyro):
+        again = face.load(path)
+        assert {numpy(face, v).dtype for v in again.params.values()} == {np.dtype("float64")}
+        assert_same(dg, model, face, again, 1e-12)
+
+
+@pytest.mark.parametrize("name", ["rbm", "vae"])
+def test_double_precision_is_not_rounded_on_jax_without_x64(dg_numpyro, dg_pyro, tmp_path, name):
+    models = {"rbm": lambda: dg_pyro.RBM.init(6, 3, rng=0, dtype="float64"),
+              "vae": lambda: dg_pyro.VAE.init(dg_pyro.Bernoulli(6), 2, (5,), rng=0, dtype="float64")}  # fmt: skip
+    dg_pyro.save(models[name](), tmp_path / "model")
+    with pytest.raises(TypeError, match="got float64 while JAX runs without x64"):
+        dg_numpyro.load(tmp_path / "model")
+
+
+def test_a_loaded_program_trains_by_the_hosts_svi(dg_pyro, tmp_path, param_store):
+    """Pyro's parameter store takes the tensors of a loaded program as they are."""
+    import pyro
+
+    dg_pyro.save(MODELS["vae"](dg_pyro), tmp_path / "vae")
+    vae = dg_pyro.load(tmp_path / "vae")
+    before = vae.canonical()
+    pyro.infer.SVI(vae.model, vae.guide, pyro.optim.SGD({"lr": 0.1}), dg_pyro.ELBO()).step(
+        dg_pyro.engine.arrays.asarray(X)
+    )
+    assert all((vae.canonical()[k] != v).any() for k, v in before.items())
+
+
+# -- what is in the file -----------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_safetensors_with_json_and_no_pickle(dg, tmp_path):
+    for name in ("rbm", "vae"):
+        path = tmp_path / name
+        dg.save(MODELS[name](dg), path)
+        with safe_open(path, framework="np") as file:
+            meta = json.loads(file.metadata()["deepgen_ppl"])
+            assert all(file.get_tensor(k).dtype == np.float32 for k in file.keys())  # noqa: SIM118 - not a mapping
+        assert meta["kind"] == "model"
+        assert meta["family"] == name.upper()
+        with pytest.raises((pickle.UnpicklingError, ValueError, EOFError, KeyError, IndexError, AttributeError)):
+            pickle.loads(path.read_bytes())
+
+
+def test_nothing_pickled_is_ever_read():
+    """No source of the package unpickles: neither by pickle nor by what uses it."""
+    from pathlib import Path
+
+    for path in Path(files.__file__).parent.rglob("*.py"):
+        text = path.read_text()
+        for banned in ("pickle.load", "torch.load", "allow_pickle=True", "joblib", "cloudpickle", "dill"):
+            assert banned not in text, f"{path}: {banned}"
+
+
+def test_a_crash_before_the_rename_leaves_the_old_file(dg, tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    old, new = MODELS["rbm"](dg), MODELS["dbm"](dg)
+    dg.save(old, path)
+    before = path.read_bytes()
+    for broken in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+
+            def crash(*args, **kwargs):
+                raise OSError("the power is gone")
+
+            if broken == "fsync":
+                patch.setattr(os, "fsync", crash)
+            else:
+                patch.setattr(type(path), "replace", crash)
+                patch.setattr(os, "replace", crash)
+            with pytest.raises(OSError, match="the power is gone"):
+                dg.save(new, path)
+        assert path.read_bytes() == before
+        assert type(dg.load(path)) is dg.RBM
+    dg.save(new, path)
+    assert type(dg.load(path)) is dg.DBM
+
+
+def test_no_other_file_is_left(dg, tmp_path):
+    dg.save(MODELS["rbm"](dg), tmp_path / "model")
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_saving_into_no_folder(dg, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        dg.save(MODELS["rbm"](dg), tmp_path / "nowhere" / "model")
+
+
+def test_paths_are_strings_too(dg, tmp_path):
+    dg.save(MODELS["rbm"](dg), str(tmp_path / "model"))
+    assert type(dg.load(str(tmp_path / "model"))) is dg.RBM
+
+
+# -- what is no model --------------------------------------------------------------------------------------------------
+
+
+def test_no_file(dg, tmp_path):
+    for path in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(FileNotFoundError, match="expected a file at .*found none"):
+            dg.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\x80\x04K\x01.", b"x" * 500])
+def test_a_file_of_another_kind(dg, tmp_path, content):
+    (tmp_path / "model").write_bytes(content)
+    with pytest.raises(ValueError, match="expected a safetensors file at .*model"):
+        dg.load(tmp_path / "model")
+
+
+def test_a_torn_file(dg, tmp_path):
+    path = tmp_path / "model"
+    dg.save(MODELS["vae"](dg), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    with pytest.raises(ValueError, match="expected a safetensors file at"):
+        dg.load(path)
+
+
+def test_a_safetensors_file_of_somebody_else(dg, tmp_path):
+    save_file({"a": np.ones(2, np.float32)}, tmp_path / "model")
+    with pytest.raises(ValueError, match="expected a file written by deepgen_ppl at"):
+        dg.load(tmp_path / "model")
+
+
+def test_a_checkpoint_is_no_model(dg, tmp_path):
+    dg.fit(MODELS["rbm"](dg), X, epochs=1, checkpoint=tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match=r"expected a model among \[.*'RBM'.*\] at .*run, got checkpoint"):
+        dg.load(tmp_path / "run")
+
+
+def test_an_unknown_family(dg, tmp_path):
+    files.write_arrays(tmp_path / "model", {}, {"kind": "model", "family": "Perceptron"})
+    with pytest.raises(ValueError, match=r"expected a model among .*got Perceptron"):
+        dg.load(tmp_path / "model")
+
+
+def test_a_model_file_without_some_of_its_arrays(dg, tmp_path):
+    path = tmp_path / "model"
+    for name, lost in (("rbm", "params.v.bias"), ("vae", "params.decoder.layers.0.bias")):
+        dg.save(MODELS[name](dg), path)
+        arrays, meta = files.read_arrays(path)
+        del arrays[lost]
+        files.write_arrays(path, arrays, meta)
+        with pytest.raises(ValueError, match=lost.removeprefix("params.")):
+            dg.load(path)
+
+
+def test_only_models_are_saved(dg, tmp_path):
+    for wrong in (np.ones(3), {"a": 1}, None, dg.Bernoulli(3)):
+        with pytest.raises(TypeError, match="expected a machine or a program of deepgen_ppl to save, got"):
+            dg.save(wrong, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_units_of_the_users_own_are_not_saved(dg, tmp_path):
+    class Odd(dg.Bernoulli):
+        pass
+
+    with pytest.raises(TypeError, match="expected units and couplings among .* to save, got"):
+        dg.save(dg.RBM.init(Odd(3), 2, rng=0), tmp_path / "model")
+
+
+def own_networks(dg, seed):
+    if dg.engine.name == "numpyro":
+        from flax import nnx
+
+        rngs = nnx.Rngs(seed)
+        return nnx.Linear(6, 4, rngs=rngs), nnx.Linear(2, 6, rngs=rngs)
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return torch.nn.Linear(6, 4), torch.nn.Linear(2, 6)
+
+
+def test_networks_of_the_users_own_come_back_by_the_user(dg, tmp_path):
+    encoder, decoder = own_networks(dg, 0)
+    model = dg.VAE.init(dg.Bernoulli(6), 2, rng=0, encoder=encoder, decoder=decoder)
+    dg.save(model, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"expected encoder=\.\.\. and decoder=\.\.\. to load a VAE .* of your own"):
+        dg.load(tmp_path / "model")
+    encoder, decoder = own_networks(dg, 1)
+    again = dg.load(tmp_path / "model", encoder=encoder, decoder=decoder)
+    assert_same(dg, model, dg, again, 0)
+
+
+def test_one_network_of_the_users_own(dg, tmp_path):
+    """The other one is a perceptron that `init` made; both must be given, since no recipe was kept."""
+    encoder, _ = own_networks(dg, 0)
+    model = dg.VAE.init(dg.Bernoulli(6), 2, (3,), rng=0, encoder=encoder)
+    dg.save(model, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"expected encoder=\.\.\. and decoder=\.\.\."):
+        dg.load(tmp_path / "model", encoder=own_networks(dg, 1)[0])
+
+
+def test_networks_of_another_shape_do_not_load(dg, tmp_path):
+    encoder, decoder = own_networks(dg, 0)
+    dg.save(dg.VAE.init(dg.Bernoulli(6), 2, rng=0, encoder=encoder, decoder=decoder), tmp_path / "model")
+    with pytest.raises(ValueError, match="shape"):
+        dg.load(tmp_path / "model", encoder=decoder, decoder=encoder)
+
+
+# -- arrays in files ---------------------------------------------------------------------------------------------------
+
+
+def test_arrays_of_any_layout(tmp_path):
+    """Transposed, sliced, empty and scalar arrays come back as they were."""
+    x = np.arange(12.0).reshape(3, 4)
+    arrays = {
+        "transposed": x.T, "sliced": x[:, ::2], "scalar": np.float32(2.5), "empty": np.zeros((0, 3)),
+        "integer": np.arange(3), "bool": np.array([True, False]), "bytes": np.arange(5, dtype=np.uint8),
+    }  # fmt: skip
+    files.write_arrays(tmp_path / "a", arrays, {"note": "ü", "list": [1, None, 0.1]})
+    again, meta = files.read_arrays(tmp_path / "a")
+    assert meta == {"note": "ü", "list": [1, None, 0.1]}
+    assert again.keys() == arrays.keys()
+    for k, v in arrays.items():
+        np.testing.assert_array_equal(again[k], v)
+        assert again[k].dtype == np.asarray(v).dtype
+
+
+def test_the_faces_share_one_save(dg_numpyro, dg_pyro):
+    assert dg_numpyro.save is dg_pyro.save is saving.save
