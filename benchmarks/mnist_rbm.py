@@ -115,7 +115,7 @@ def optimizer(on_jax: bool, protocol: Protocol, updates: int) -> object:
 def train(dg: object, x: np.ndarray, protocol: Protocol, *, centered: bool, seed: int, checkpoint: Path, resume: bool):
     """A trained machine: what `fit` returns."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    init = {"visible": x.shape[1], "hidden": protocol.hidden, "scale": protocol.scale}
+    init = {"visible": x.shape[1], "hidden": protocol.hidden, "weight_scale": protocol.scale}
     return dg.fit(
         dg.RBM.init(rng=seed, **init, centered=centered, data=x),
         x,
@@ -161,7 +161,7 @@ def large(
     train_x, test_x = x
     fitted = train(dg, train_x, protocol, centered=True, **options)
     rbm, seed = fitted.model, options["seed"]
-    chains = dict(fitted.state.objective["chains"].position)
+    chains = dict(fitted.state.objective.chains.position)
 
     def side(key: str, betas: int, *, reverse: bool) -> float:
         log_z = dg.ais(

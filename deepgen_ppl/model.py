@@ -55,6 +55,21 @@ class Model(ABC):
         """The same model with other untrained arrays; names not given keep theirs."""
 
     @property
+    def observed(self) -> Mapping[str, Any]:
+        """What is observed of each datum: name -> unit that says what it looks like. Nothing is checked by default."""
+        return {}
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of all arrays of data that the model takes."""
+        return frozenset(self.observed)
+
+    @property
+    def data_name(self) -> str:
+        """Name of an array that comes alone: the first that is observed, or `x`."""
+        return next(iter(self.observed), "x")
+
+    @property
     def like(self) -> Array:
         """An array of the model's dtype and device."""
         return next(iter(self.params.values()))

@@ -122,7 +122,9 @@ def test_batches(dg, batches, sentence):
 
 @pytest.mark.parametrize("data", [None, 3, 2.5])
 def test_neither_an_array_nor_batches(dg, data):
-    with pytest.raises(TypeError, match=r"expected data as an array \(N, V\) or an iterable of batches, got"):
+    with pytest.raises(
+        TypeError, match="expected data as an array, a dict of arrays by name, or an iterable of batches, got"
+    ):
         fit(dg, "vae", data)
 
 
@@ -182,10 +184,10 @@ def test_validation_options(dg, option, value):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda dg: dg.StochasticML(num_chains=0), "expected at least one chain, got num_chains=0"),
-        (lambda dg: dg.StochasticML(offset_rate=1.5), "expected an offset_rate between 0 and 1, got 1.5"),
-        (lambda dg: dg.StochasticML(offsets="model"), "expected offsets 'data' or 'average', got 'model'"),
-        (lambda dg: dg.BlockGibbs(sweeps=0), "expected at least one sweep, got 0"),
+        (lambda dg: dg.StochasticML(num_chains=0), "expected a positive integer for num_chains, got 0"),
+        (lambda dg: dg.StochasticML(offset_rate=1.5), "expected a number between 0 and 1 for offset_rate, got 1.5"),
+        (lambda dg: dg.StochasticML(offsets="model"), "expected one of 'data', 'average' for offsets, got 'model'"),
+        (lambda dg: dg.BlockGibbs(sweeps=0), "expected a positive integer for sweeps, got 0"),
     ],
 )
 def test_options_of_contrastive_objectives(dg, make, sentence):
@@ -326,10 +328,13 @@ def test_double_data_for_a_single_model(dg):
         (lambda dg, a: dg.RBM(a(4), a(4), a(3)), r"expected a weight of shape \(V, H\), got shape \(4,\)"),
         (lambda dg, a: dg.RBM(a(4, 3), a(3), a(3)), r"expected v.bias of shape \(4,\), got shape \(3,\)"),
         (lambda dg, a: dg.RBM(a(4, 3), a(4), a(4)), r"expected h.bias of shape \(3,\), got shape \(4,\)"),
-        (lambda dg, a: dg.RBM.init(0, 3, rng=0), "expected a positive number of units, got 0"),
-        (lambda dg, a: dg.Bernoulli(2.5), "expected a positive number of units, got 2.5"),
-        (lambda dg, a: dg.Categorical(3, 1), "expected at least 2 states, got 1"),
-        (lambda dg, a: dg.Gaussian(3, scale=-1.0), "expected a positive scale, or None to learn it, got -1.0"),
+        (
+            lambda dg, a: dg.RBM.init(0, 3, rng=0),
+            "expected a positive integer for the number of Bernoulli units, got 0",
+        ),
+        (lambda dg, a: dg.Bernoulli(2.5), "expected a positive integer for the number of Bernoulli units, got 2.5"),
+        (lambda dg, a: dg.Categorical(3, 1), "expected an integer of at least 2 for num_states, got 1"),
+        (lambda dg, a: dg.Gaussian(3, scale=-1.0), "expected a positive number for scale .None learns it., got -1.0"),
         (lambda dg, a: dg.DBM.init(4, (), rng=0), "expected the sizes of the hidden layers"),
         (lambda dg, a: dg.DBM.init(4, 3, rng=0), "expected the sizes of the hidden layers"),
         (lambda dg, a: dg.Dense(("v", "v")), "expected two different layers in a Dense coupling"),

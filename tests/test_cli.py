@@ -90,7 +90,7 @@ def test_models_load_back(finished, data):
     assert isinstance(dg.load(out / "rbm16.safetensors"), dg.RBM)
     vae = dg.load(out / "vae.safetensors")
     assert isinstance(vae, dg.VAE)
-    assert dg.engine.arrays.to_numpy(vae.sample(0, 2)).shape == (2, 16)
+    assert dg.engine.arrays.to_numpy(vae.sample(2, rng=0)).shape == (2, 16)
     with (out / "table.csv").open(newline="") as file:
         (row,) = [row for row in csv.DictReader(file) if row["model"] == "rbm16"]
     from deepgen_ppl import datasets
@@ -155,7 +155,7 @@ def test_repeated_models(data, tmp_path):
 
 
 def test_unknown_engine(data, tmp_path):
-    check_refused(compare("stan", data, tmp_path), "expected the engine numpyro or pyro, got 'stan'")
+    check_refused(compare("stan", data, tmp_path), "expected the engine 'numpyro' or 'pyro', got 'stan'")
 
 
 @pytest.mark.parametrize(

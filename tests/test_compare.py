@@ -421,7 +421,7 @@ def test_importance_weighting_over_odd_sizes(dg, monkeypatch):
     log_p = (x * logits - np.logaddexp(0, logits)).sum(-1) + stats.norm.logpdf(grid)[:, None]
     exact = logsumexp(log_p, 0) + math.log(grid[1] - grid[0])
     rng, data = vae.engine.random.rng(0, vae.like), vae.engine.arrays.asarray(x, like=vae.like)
-    values, variances, ess, total = importance_log_likelihood(vae, data, rng, 1001)
+    values, variances, ess, total = importance_log_likelihood(vae, {"x": data}, rng, 1001)
     assert total == 1400
     for out in (values, variances, ess):
         assert out.shape == (107,)
@@ -461,12 +461,12 @@ def test_rows_and_columns_by_hand(dg, comparison):
     assert rows["vae"]["se_log_z"] == 0
     assert math.isnan(rows["vae"]["upper"])
     assert comparison.num_data == 12
-    assert comparison.measure == "Bernoulli(4, 2 states)"
+    assert comparison.measure == "{0, 1}^4"
 
 
 def test_cells_and_repr(comparison):
     head, *lines = str(comparison).splitlines()
-    assert head == "log p(x) in nats per datum over 12 data (Bernoulli(4, 2 states))"
+    assert head == "log p(x) in nats per datum over 12 data ({0, 1}^4)"
     assert lines[0].split()[:2] == ["model", "lower"]
     assert len(lines) == 4
     assert "nan" not in str(comparison).lower()
@@ -496,7 +496,7 @@ def test_pointwise_arrays_give_the_estimate(comparison):
 
 def test_better_only_where_the_bounds_are_apart(dg):
     found = {"a": made(-1.0, None), "b": made(None, -2.0), "c": made(-3.0, -0.5), "d": made(-5.0, -3.0, math.nan)}
-    table = dg.Comparison(found, 3, "Bernoulli(4, 2 states)")
+    table = dg.Comparison(found, 3, "{0, 1}^4")
     assert table.better_than("a") == ["b"]  # lower(a) = -1 above upper(b) = -2; nothing separates c; d has no error
     assert table.better_than("b") == []  # no lower side
     assert table.better_than("c") == []
@@ -593,7 +593,7 @@ def test_wrong_models_and_options_are_refused(dg):
     x = visible("rbm")
     with pytest.raises(ValueError, match="expected at least one model to compare, got none"):
         dg.compare({}, x, rng=0)
-    with pytest.raises(TypeError, match="expected a model with a data_unit, got str"):
+    with pytest.raises(TypeError, match="expected a model that says what it observes, got str"):
         dg.compare({"a": "rbm"}, x, rng=0)
     with pytest.raises(TypeError, match="expected a machine or a program, got str"):
         dg.bounds("rbm", x, rng=0)

@@ -8,6 +8,7 @@ from gates import gate_mean, sampled
 from test_kernels import exact_states
 
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
+from deepgen_ppl.objectives import contrastive
 from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
 
 DISCRETE_HIDDEN = [name for name in CASES if name != "gaussian_gaussian"]
@@ -25,8 +26,8 @@ def loss_and_gradient(dg, objective, m, position, x, mask=None, eta=None):
     """`batch_loss` and its gradient at given particles, as NumPy arrays."""
 
     def loss(params, m, position, eta, x, mask):
-        state = {"chains": GibbsState(position), "eta": eta, "means": {}}
-        return objective.batch_loss(None, m.with_params(params), state, x, mask, 100)
+        state = contrastive.PhaseState(GibbsState(position), eta, {})
+        return objective.batch_loss(None, m.with_params(params), state, {"v": x}, mask, 100)[0]
 
     key = (dg.engine.name, objective)
     if key not in _gradients:
@@ -84,7 +85,7 @@ def test_phases_of_joined_layers(dg, double, name):
     m, truth = cases.machine(dg, name), oracle(name)
     x, position = data(name, 3), exact_states(name, 5, 53)
     objective = StochasticML(num_chains=5, hidden_bound=dg.MeanField(20))
-    eta = objective.hidden.solve(m, dg.engine.arrays.asarray(x, like=m.like))
+    eta = objective.hidden_bound.solve(m, dg.engine.arrays.asarray(x, like=m.like))
     _, grad = loss_and_gradient(dg, objective, m, position, x, eta=eta)
     _, negative = exact_phases(name, position, x[:1])
     positive = []
@@ -156,8 +157,8 @@ def test_contrastive_divergence_of_many_sweeps_is_the_gradient(dg):
     exact = oracle(name).likelihood_gradient(x, "v")
 
     def before_step(rng, m, x):
-        state = objective.init(rng, m, x)
-        return objective.before_step(rng, m, state, x, None)[1]["chains"].position
+        state = objective.init(rng, m, {"v": x})
+        return objective.before_step(rng, m, state, {"v": x}, None)[1].chains.position
 
     before_step = compiled(dg, before_step)
 
@@ -181,8 +182,8 @@ def test_contrastive_divergence_starts_at_the_data(dg):
     x = dg.engine.arrays.asarray(np.array([[0, 0, 0, 0], [1, 1, 1, 1]] * 3), like=m.like)
     objective = ContrastiveDivergence()
     rng = dg.engine.random.rng(0)
-    _, state = objective.before_step(rng, frozen, objective.init(rng, frozen, x), x, None)
-    np.testing.assert_array_equal(to_numpy(dg, state["chains"].position["v"]), to_numpy(dg, x))
+    _, state = objective.before_step(rng, frozen, objective.init(rng, frozen, {"v": x}), {"v": x}, None)
+    np.testing.assert_array_equal(to_numpy(dg, state.chains.position["v"]), to_numpy(dg, x))
 
 
 # --- offsets
@@ -192,8 +193,8 @@ def advance_twice(dg, m, objective, x):
     """The machine after the step in which the first batch's means move the offsets, and the state before it."""
     x = dg.engine.arrays.asarray(x, like=m.like)
     rng = dg.engine.random.rng(0)
-    first, state = objective.before_step(rng, m, objective.init(rng, m, x), x, None)
-    second, _ = objective.before_step(dg.engine.random.rng(1), first, state, x, None)
+    first, state = objective.before_step(rng, m, objective.init(rng, m, {"v": x}), {"v": x}, None)
+    second, _ = objective.before_step(dg.engine.random.rng(1), first, state, {"v": x}, None)
     return first, second, state
 
 
@@ -212,7 +213,7 @@ def check_offsets(dg, mode="data"):
     np.testing.assert_allclose(law_of(dg, second), law_of(dg, m), atol=1e-6)
     p, b = CASES["rbm_centered"].params, CASES["rbm_centered"].constants
     hidden = 1 / (1 + np.exp(-(p["h.bias"] + (x - b["v.offset"]) @ p["v-h.weight"])))
-    position = to_numpy(dg, state["chains"].position)
+    position = to_numpy(dg, state.chains.position)
     for n, rows in (("v", x), ("h", hidden)):
         mean = rows.mean(0) if mode == "data" else 0.5 * (rows.mean(0) + position[n].mean(0))
         expected = (1 - rate) * b[f"{n}.offset"] + rate * mean
@@ -237,14 +238,13 @@ def exact_ascent(dg, m, x, steps=15, rate=0.5):
     """Gradient ascent on the exact likelihood, offsets moved as in training: the machine at the end."""
     objective = StochasticML(num_chains=2, offset_rate=0.2)
     rng, x = dg.engine.random.rng(0), dg.engine.arrays.asarray(x, like=m.like)
-    state = objective.init(rng, m, x)
+    state = objective.init(rng, m, {"v": x})
 
     def log_p(params, m):
         return m.with_params(params).marginal(log_normalizer="exact").log_prob(x).mean()
 
     def before_step(m, state):
-        m, state = objective.before_step(rng, m, state, x, None)
-        return m, {**state, "chains": GibbsState(state["chains"].position)}
+        return objective.before_step(rng, m, state, {"v": x}, None)
 
     gradient = dg.engine.control.value_and_grad(log_p)
     if dg.engine.name == "numpyro":
@@ -424,9 +424,9 @@ def test_only_persistent_chains_go_into_svi():
 
 def test_options_are_checked():
     for bad in (-0.1, 1.5, float("nan")):
-        with pytest.raises(ValueError, match="expected an offset_rate between 0 and 1"):
+        with pytest.raises(ValueError, match="expected a number between 0 and 1 for offset_rate"):
             StochasticML(offset_rate=bad)
-    with pytest.raises(ValueError, match="expected offsets 'data' or 'average', got 'model'"):
+    with pytest.raises(ValueError, match="expected one of 'data', 'average' for offsets, got 'model'"):
         StochasticML(offsets="model")
-    with pytest.raises(ValueError, match="at least one chain, got num_chains=0"):
+    with pytest.raises(ValueError, match="positive integer for num_chains, got 0"):
         StochasticML(num_chains=0)

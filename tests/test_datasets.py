@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepgen_ppl import datasets, sources
+from deepgen_ppl import datasets
+from deepgen_ppl.datasets import sources
 
 SOURCES = (sources.MNIST, sources.BINARIZED_MNIST)
 needs_data = pytest.mark.skipif(

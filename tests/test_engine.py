@@ -12,7 +12,7 @@ import pytest
 from gates import g_test, gate_mean, sampled
 from scipy import special, stats
 
-from deepgen_ppl.hosts import base
+from deepgen_ppl import engine as base
 from deepgen_ppl.objectives.log_weights import Weighing
 
 GROUPS = {
@@ -973,16 +973,17 @@ def bowl(dg):
 
     @dataclasses.dataclass(frozen=True)
     class Bowl(Objective):
-        def init(self, rng, model, x):
+        def init(self, rng, model, batch):
             return {"steps": array(dg, 0.0)}
 
-        def before_step(self, rng, model, state, x, mask):
+        def before_step(self, rng, model, state, batch, mask):
             return model, {"steps": state["steps"] + 1.0}
 
-        def batch_loss(self, rng, model, state, x, mask, num_data):
+        def batch_loss(self, rng, model, state, batch, mask, num_data):
+            x = batch["v"]
             xp = model.engine.xp
             rows = 0.5 * xp.sum((model.params["v.bias"] - x) ** 2, axis=-1)
-            return xp.mean(rows) if mask is None else xp.sum(mask * rows) / xp.sum(mask)
+            return (xp.mean(rows) if mask is None else xp.sum(mask * rows) / xp.sum(mask)), state
 
     return Bowl()
 
@@ -994,10 +995,10 @@ def test_trainer_and_optimizers(dg):
     machine, (_, b, _) = small_rbm(dg)
     host, rng = dg.engine.host, dg.engine.random.rng(0)
     trainer = host.trainer(bowl(dg), host.optimizers["sgd"](0.1), 6)
-    state = trainer.init(machine, rng, array(dg, x[:3]))
+    state = trainer.init(machine, rng, {"v": array(dg, x[:3])})
     rows = np.array([[0, 1, 2], [3, 4, 5], [5, 0, 0]])
     mask = np.array([[1, 1, 1], [1, 1, 1], [1, 0, 0]], bool)
-    state, losses = trainer.run(state, array(dg, x), rows, mask)
+    state, losses = trainer.run(state, {"v": array(dg, x)}, rows, mask)
     expected = b.astype(np.float32).astype(float)
     exact_losses = []
     for r, m in zip(rows, mask, strict=True):
@@ -1009,9 +1010,9 @@ def test_trainer_and_optimizers(dg):
 
     saved = trainer.export(state)
     assert all(isinstance(v, np.ndarray) for v in saved.values())
-    fresh = trainer.restore(trainer.init(machine, dg.engine.random.rng(9), array(dg, x[:3])), saved)
+    fresh = trainer.restore(trainer.init(machine, dg.engine.random.rng(9), {"v": array(dg, x[:3])}), saved)
     for i, s in enumerate((fresh, state)):
-        s, _ = trainer.step(s, array(dg, x[:3]), np.array([True, True, False]))
+        s, _ = trainer.step(s, {"v": array(dg, x[:3])}, np.array([True, True, False]))
         np.testing.assert_allclose(
             numpy(dg, trainer.model(s).params["v.bias"]), expected - 0.1 * (expected - x[:2].mean(0)), rtol=1e-5
         )
@@ -1023,8 +1024,8 @@ def test_adam(dg):
     x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     machine, (_, b, _) = small_rbm(dg)
     trainer = dg.engine.host.trainer(bowl(dg), dg.engine.host.optimizers["adam"](0.01), 6)
-    state = trainer.init(machine, dg.engine.random.rng(0), array(dg, x))
-    state, _ = trainer.step(state, array(dg, x), None)
+    state = trainer.init(machine, dg.engine.random.rng(0), {"v": array(dg, x)})
+    state, _ = trainer.step(state, {"v": array(dg, x)}, None)
     moved = numpy(dg, trainer.model(state).params["v.bias"]) - b.astype(np.float32)
     np.testing.assert_allclose(moved, -0.01 * np.sign(b - x.mean(0)), rtol=1e-4)
 
@@ -1058,5 +1059,5 @@ def test_engines_are_compared_by_identity(dg_numpyro, dg_pyro):
 def test_every_function_has_a_row():
     functions = {f"{group}.{f.name}" for group, cls in GROUPS.items() for f in dataclasses.fields(cls)}
     assert functions == COVERED
-    groups = {f.name for f in dataclasses.fields(base.Engine)} - {"name", "xp", "register"}
+    groups = {f.name for f in dataclasses.fields(base.Engine)} - {"name", "xp", "register", "families"}
     assert groups == set(GROUPS)

@@ -119,7 +119,7 @@ def test_steps_of_a_machine_are_those_of_a_loop_by_hand(dg):
         b, c, w = (a + 0.1 * g for a, g in zip((b, c, w), gradients, strict=True))
     for name, expected in (("v.bias", b), ("h.bias", c), ("v-h.weight", w)):
         np.testing.assert_allclose(numpy(dg, fit.model.params[name]), expected, atol=2e-5, err_msg=name)
-    np.testing.assert_array_equal(numpy(dg, fit.state.objective["chains"].position["v"]), np.tile(chain, (5, 1)))
+    np.testing.assert_array_equal(numpy(dg, fit.state.objective.chains.position["v"]), np.tile(chain, (5, 1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,19 +129,22 @@ class Register(Objective):
     broken_at: int = 10**6
     steepness: float = 1.0
 
-    def init(self, rng, model, x):
+    def init(self, rng, model, batch):
+        x = batch["v"]
         zero = 0.0 * x[0, 0]
         return {"steps": zero, "seen": 0.0 * x[0], "when": 0.0 * x[0]}
 
-    def before_step(self, rng, model, state, x, mask):
+    def before_step(self, rng, model, state, batch, mask):
+        x = batch["v"]
         rows = model.engine.xp.sum(x, axis=0) if mask is None else mask @ x
         steps = state["steps"] + 1.0
         return model, {"steps": steps, "seen": state["seen"] + rows, "when": state["when"] * 8.0 + steps * rows}
 
-    def batch_loss(self, rng, model, state, x, mask, num_data):
+    def batch_loss(self, rng, model, state, batch, mask, num_data):
         xp = model.engine.xp
         bad = state["steps"] > self.broken_at
-        return 0.5 * self.steepness * xp.sum((model.params["v.bias"] - 1.0) ** 2) + xp.where(bad, xp.nan, 0.0)
+        pull = 0.5 * self.steepness * xp.sum((model.params["v.bias"] - 1.0) ** 2)
+        return pull + xp.where(bad, xp.nan, 0.0), state
 
 
 @functools.cache
@@ -289,7 +292,7 @@ objectives = dict(vae=dg.IWAE(num_particles=3), rbm=dg.StochasticML(num_chains=8
 optimizers = dict(vae=dg.adam(0.01), rbm=dg.sgd(0.05))
 models = dict(
     vae=dg.VAE.init(rng=0, likelihood=dg.Bernoulli(6), latent=2, hidden=(5,)),
-    rbm=dg.RBM.init(rng=0, visible=6, hidden=3, data=x, scale=0.3),
+    rbm=dg.RBM.init(rng=0, visible=6, hidden=3, data=x, weight_scale=0.3),
 )
 
 def train(kind, **more):

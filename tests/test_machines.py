@@ -519,16 +519,16 @@ def test_structure_is_checked(dg):
 
 def test_options_are_checked(dg):
     for bad in (0, -1, 2.5):
-        with pytest.raises(ValueError, match="positive number of units"):
+        with pytest.raises(ValueError, match="positive integer for the number of Bernoulli units"):
             dg.Bernoulli(bad)
-    with pytest.raises(ValueError, match="at least 2 states"):
+    with pytest.raises(ValueError, match="at least 2 for num_states"):
         dg.Categorical(3, 1)
     for bad in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="positive scale"):
+        with pytest.raises(ValueError, match="positive number for scale"):
             dg.Gaussian(3, scale=bad)
-    with pytest.raises(ValueError, match="at least one iteration"):
+    with pytest.raises(ValueError, match="positive integer for iterations"):
         dg.MeanField(0)
-    with pytest.raises(ValueError, match="at least one sweep"):
+    with pytest.raises(ValueError, match="positive integer for sweeps"):
         dg.BlockGibbs(0)
 
 

@@ -200,7 +200,7 @@ def test_gradient_of_an_ais_normalizer(dg):
 
 @finite
 def test_draws_are_exact(dg, name):
-    hidden = {"hidden": dg.MeanField()} if name in COUPLED else {}
+    hidden = {"hidden_bound": dg.MeanField()} if name in COUPLED else {}
     law = marginal(dg, name, log_normalizer=None, **hidden)
     states, p = oracle(name).law(["v"])
     key = {tuple(x): k for k, x in enumerate(states["v"])}
@@ -334,7 +334,7 @@ def test_numpyro_law_is_a_pytree(dg_numpyro):
         leaves, tree = jax.tree.flatten(law)
         other = jax.tree.unflatten(tree, leaves)
         assert type(other) is type(law)
-        assert (other.block, other.hidden, other.sampler) == ("v", None, dg.BlockGibbs(2))
+        assert (other.block, other.hidden_bound, other.sampler) == ("v", None, dg.BlockGibbs(2))
         assert other.event_shape == (4,)
         assert type(other.log_normalizer) is type(law.log_normalizer)
         if normalizer == "exact" or isinstance(normalizer, dg.LogNormalizer):

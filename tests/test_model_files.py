@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from deepgen_ppl import files, saving
+from deepgen_ppl import array_files, model_files
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 2, (5, 6)).astype(np.float32)
@@ -163,7 +163,7 @@ def test_nothing_pickled_is_ever_read():
     """No source of the package unpickles: neither by pickle nor by what uses it."""
     from pathlib import Path
 
-    for path in Path(files.__file__).parent.rglob("*.py"):
+    for path in Path(array_files.__file__).parent.rglob("*.py"):
         text = path.read_text()
         for banned in ("pickle.load", "torch.load", "allow_pickle=True", "joblib", "cloudpickle", "dill"):
             assert banned not in text, f"{path}: {banned}"
@@ -246,7 +246,7 @@ def test_a_checkpoint_is_no_model(dg, tmp_path):
 
 
 def test_an_unknown_family(dg, tmp_path):
-    files.write_arrays(tmp_path / "model", {}, {"kind": "model", "family": "Perceptron"})
+    array_files.write_arrays(tmp_path / "model", {}, {"kind": "model", "family": "Perceptron"})
     with pytest.raises(ValueError, match=r"expected a model among .*got Perceptron"):
         dg.load(tmp_path / "model")
 
@@ -255,9 +255,9 @@ def test_a_model_file_without_some_of_its_arrays(dg, tmp_path):
     path = tmp_path / "model"
     for name, lost in (("rbm", "params.v.bias"), ("vae", "params.decoder.layers.0.bias")):
         dg.save(MODELS[name](dg), path)
-        arrays, meta = files.read_arrays(path)
+        arrays, meta = array_files.read_arrays(path)
         del arrays[lost]
-        files.write_arrays(path, arrays, meta)
+        array_files.write_arrays(path, arrays, meta)
         with pytest.raises(ValueError, match=lost.removeprefix("params.")):
             dg.load(path)
 
@@ -269,12 +269,27 @@ def test_only_models_are_saved(dg, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-def test_units_of_the_users_own_are_not_saved(dg, tmp_path):
+def test_units_of_the_users_own_are_saved(dg, tmp_path):
+    """By name, beside the library's own of that name; one that is not known here is named."""
+
     class Odd(dg.Bernoulli):
         pass
 
-    with pytest.raises(TypeError, match="expected units and couplings among .* to save, got"):
-        dg.save(dg.RBM.init(Odd(3), 2, rng=0), tmp_path / "model")
+    class Bernoulli(dg.Bernoulli):
+        pass
+
+    machine = dg.RBM.init(Odd(3), Bernoulli(2), rng=0)
+    dg.save(machine, tmp_path / "model")
+    again = dg.load(tmp_path / "model")
+    assert again.structure == machine.structure
+    assert [type(u) for _, u in again.structure.units] == [Odd, Bernoulli]
+    dg.save(dg.RBM.init(3, 2, rng=0), tmp_path / "plain")
+    assert type(dg.load(tmp_path / "plain").structure.layers["v"]) is dg.Bernoulli
+    arrays, meta = array_files.read_arrays(tmp_path / "model")
+    meta["config"]["layers"][0][1]["kind"] = "own:Odder"
+    array_files.write_arrays(tmp_path / "model", arrays, meta)
+    with pytest.raises(ValueError, match="expected a Unit among .*'own:Odd'.*, got 'own:Odder': a class of your own"):
+        dg.load(tmp_path / "model")
 
 
 def own_networks(dg, seed):
@@ -327,8 +342,8 @@ def test_arrays_of_any_layout(tmp_path):
         "transposed": x.T, "sliced": x[:, ::2], "scalar": np.float32(2.5), "empty": np.zeros((0, 3)),
         "integer": np.arange(3), "bool": np.array([True, False]), "bytes": np.arange(5, dtype=np.uint8),
     }  # fmt: skip
-    files.write_arrays(tmp_path / "a", arrays, {"note": "ü", "list": [1, None, 0.1]})
-    again, meta = files.read_arrays(tmp_path / "a")
+    array_files.write_arrays(tmp_path / "a", arrays, {"note": "ü", "list": [1, None, 0.1]})
+    again, meta = array_files.read_arrays(tmp_path / "a")
     assert meta == {"note": "ü", "list": [1, None, 0.1]}
     assert again.keys() == arrays.keys()
     for k, v in arrays.items():
@@ -337,4 +352,4 @@ def test_arrays_of_any_layout(tmp_path):
 
 
 def test_the_faces_share_one_save(dg_numpyro, dg_pyro):
-    assert dg_numpyro.save is dg_pyro.save is saving.save
+    assert dg_numpyro.save is dg_pyro.save is model_files.save

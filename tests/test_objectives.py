@@ -405,7 +405,7 @@ def loss_and_slope(dg, objective, vae, x, mask):
         value, slope = fit_loss(dg, objective)(vae.params, vae, array(dg, x), mask)
         return float(value), {k: np.asarray(v) for k, v in slope.items()}
     vae = vae.with_params(vae.params)
-    value = objective.batch_loss(dg.engine.random.rng(0), vae, {}, array(dg, x), mask, 10)
+    value = objective.batch_loss(dg.engine.random.rng(0), vae, {}, {"x": array(dg, x)}, mask, 10)[0]
     value.backward()
     return float(value.detach()), {k: v.grad.numpy() for k, v in vae.params.items()}
 
@@ -415,7 +415,7 @@ def fit_loss(dg, objective):
     import jax
 
     def loss(params, vae, x, mask):
-        return objective.batch_loss(dg.engine.random.rng(0), vae.with_params(params), {}, x, mask, 10)
+        return objective.batch_loss(dg.engine.random.rng(0), vae.with_params(params), {}, {"x": x}, mask, 10)[0]
 
     return jax.jit(jax.value_and_grad(loss))
 

@@ -287,7 +287,7 @@ def test_encode_decode_reconstruct(dg, double, kind):
 def test_sample(dg, kind):
     program = vae(dg, kind)
     covariates = {} if data(kind)[1] is None else {"covariates": array(dg, np.ones((11, 3)))}
-    x, again, other = (numpy(dg, program.sample(seed, 11, **covariates)) for seed in (0, 0, 1))
+    x, again, other = (numpy(dg, program.sample(11, rng=seed, **covariates)) for seed in (0, 0, 1))
     assert x.shape == (11, KINDS[kind][1][0])
     np.testing.assert_array_equal(x, again)
     assert (x != other).any()
@@ -301,7 +301,7 @@ def test_sample_has_the_models_mean(dg):
     exact = np.tensordot(w, special.expit(chain("bernoulli", "decoder", z)), 2)
 
     def check(seed, factor):
-        gate_mean(numpy(dg, vae(dg, "bernoulli").sample(seed, 4000 * factor)), exact, se_cap=0.01)
+        gate_mean(numpy(dg, vae(dg, "bernoulli").sample(4000 * factor, rng=seed)), exact, se_cap=0.01)
 
     sampled(check, 32)
 

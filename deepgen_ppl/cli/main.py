@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from deepgen_ppl import __version__, datasets, face
-from deepgen_ppl.cli.main.recipes import RECIPES, Job, prepare
+from deepgen_ppl.cli.recipes import RECIPES, Job, prepare
 from deepgen_ppl.diagnostics.arviz import to_arviz
 from deepgen_ppl.diagnostics.plots import plot_bounds, plot_curves, plot_images
 from deepgen_ppl.energies.machine import BoltzmannMachine
@@ -179,7 +179,7 @@ def _draw(dg: ModuleType, fit: Any, seed: int, num: int) -> np.ndarray:
     if isinstance(model, BoltzmannMachine):
         kernel = dg.BlockGibbs(sweeps=1000)
         step = model.engine.control.compile(lambda m, key, state: kernel.step(key, m, state)[0])
-        state = step(model, random.rng(seed, model.like), fit.state.objective["chains"])
+        state = step(model, random.rng(seed, model.like), fit.state.objective.chains)
         return to_numpy(model.mean("v", state.position))[:num]
     z = random.normal(random.rng(seed, model.like), (num, model.latent), model.like)
     return to_numpy(model.decode(z).mean)

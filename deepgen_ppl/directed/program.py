@@ -7,6 +7,7 @@ host sees (`decoder.layers.0.kernel`, behind the program's own name where it has
 from __future__ import annotations
 
 import contextlib
+import inspect
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -43,6 +44,11 @@ class Program(Model):
     @abstractmethod
     def guide(self, *args: Any, **kwargs: Any) -> Any:
         """The approximate posterior, with the signature of `model`."""
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The arguments of `model` that are data."""
+        return frozenset(inspect.signature(self.model).parameters) - {"size", "num_data"}
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs, besides arrays, to build the program again; JSON.

@@ -156,9 +156,14 @@ class VAE(Program):
         )
 
     @property
-    def data_unit(self) -> Unit:
-        """The likelihood: what data must look like."""
-        return self.likelihood
+    def observed(self) -> dict[str, Unit]:
+        """x, of the likelihood's kind."""
+        return {"x": self.likelihood}
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """x, and covariates where the networks read them."""
+        return frozenset({"x", "covariates"} if self.num_covariates else {"x"})
 
     def _likelihood_arrays(self) -> dict[str, Array]:
         _, fixed = self.likelihood.init_arrays()

@@ -150,8 +150,8 @@ class BoltzmannMachine(Energy):
         if unknown := sorted(arrays.keys() - own.keys()):
             raise ValueError(f"expected {field} among {sorted(own)}, got {unknown}")
         for k, v in arrays.items():
-            if np.shape(v) != tuple(own[k].shape):
-                raise ValueError(f"expected {k} of shape {tuple(own[k].shape)}, got shape {np.shape(v)}")
+            if tuple(np.shape(v)) != tuple(own[k].shape):
+                raise ValueError(f"expected {k} of shape {tuple(own[k].shape)}, got shape {tuple(np.shape(v))}")
         return {**own, **{k: self.engine.arrays.asarray(v, like=own[k]) for k, v in arrays.items()}}
 
     def _replace(self, *, params: Params | None = None, constants: Params | None = None) -> Self:
@@ -175,9 +175,14 @@ class BoltzmannMachine(Energy):
         return {n: Block((u.size,), u.support(self.engine), u.integer) for n, u in self.structure.units}
 
     @property
-    def data_unit(self) -> Unit:
-        """Unit of the visible layer: what data must look like."""
-        return self.structure.layers[self.structure.visible]
+    def observed(self) -> dict[str, Unit]:
+        """The visible layer."""
+        return {self.structure.visible: self.structure.layers[self.structure.visible]}
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The layers."""
+        return frozenset(self.structure.names)
 
     @property
     def like(self) -> Array:

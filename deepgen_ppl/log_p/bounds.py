@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deepgen_ppl.data import Batch, checked
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.log_p.importance import importance_log_likelihood
@@ -97,12 +98,12 @@ class Bounds:
         return self.lower.value - self.lower.reach(z), self.upper.value + self.upper.reach(z)
 
 
-def bounds(model: Any, x: Any, *, rng: Rng | int, options: BoundsOptions | None = None) -> Bounds:
+def bounds(model: Any, data: Any, *, rng: Rng | int, options: BoundsOptions | None = None) -> Bounds:
     """Both sides of the mean log p(x) of a model over data.
 
     Args:
         model: a machine or a program.
-        x: data (N, V).
+        data: one array (N, V), or named arrays with one leading axis.
         rng: seed or generator.
         options: how hard to work.
 
@@ -113,24 +114,21 @@ def bounds(model: Any, x: Any, *, rng: Rng | int, options: BoundsOptions | None 
     options = options or BoundsOptions()
     if not isinstance(model, (BoltzmannMachine, Program)):
         raise TypeError(f"expected a machine or a program, got {type(model).__name__}")
-    plain = model.engine.arrays.to_numpy(x)
-    if plain.ndim != 2:
-        raise ValueError(f"expected test data of shape (N, V), got shape {plain.shape}")
-    if (unit := getattr(model, "data_unit", None)) is not None:
-        unit.check(plain, "test data")
-    x = model.engine.arrays.asarray(x, like=model.like)
+    batch = checked(model, data, "test data")
     rng = model.engine.random.rng(rng, model.like)
     began = time.perf_counter()
     parts = (
-        _machine(model, x, rng, options) if isinstance(model, BoltzmannMachine) else _program(model, x, rng, options)
+        _machine(model, batch[model.data_name], rng, options)
+        if isinstance(model, BoltzmannMachine)
+        else _program(model, batch, rng, options)
     )
     pointwise = parts["pointwise"]
     se_data = float(pointwise.std(ddof=1) / math.sqrt(len(pointwise))) if len(pointwise) > 1 else math.nan
     return Bounds(se_data=se_data, seconds=time.perf_counter() - began, **parts)
 
 
-def _program(model: Program, x: Array, rng: Rng, options: BoundsOptions) -> dict[str, Any]:
-    values, variances, ess, total = importance_log_likelihood(model, x, rng, options.num_particles)
+def _program(model: Program, batch: Batch, rng: Rng, options: BoundsOptions) -> dict[str, Any]:
+    values, variances, ess, total = importance_log_likelihood(model, batch, rng, options.num_particles)
     low = float((ess < ESS_FLOOR).mean())
     flags = (f"low_ess_{100 * low:.0f}%",) if low > 0.05 else ()
     mc_se = math.nan if flags else float(math.sqrt(variances.sum()) / len(values))

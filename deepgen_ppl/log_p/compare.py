@@ -141,7 +141,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return (row["model"], *cells, row["better_than"] or "-", row["flags"] or "-")
 
 
-def compare(models: Mapping[str, Any], x: Any, *, rng: Rng | int, options: BoundsOptions | None = None) -> Comparison:
+def compare(
+    models: Mapping[str, Any], data: Any, *, rng: Rng | int, options: BoundsOptions | None = None
+) -> Comparison:
     """Both sides of log p(x) of every model, in one table.
 
     A model is said to be better than another only where its lower side lies above the other's upper side by more than
@@ -150,7 +152,7 @@ def compare(models: Mapping[str, Any], x: Any, *, rng: Rng | int, options: Bound
 
     Args:
         models: name -> machine or program, on either engine.
-        x: held-out data (N, V), the same for all.
+        data: held-out data, the same for all: one array (N, V), or named arrays with one leading axis.
         rng: seed or generator (an integer where the models are of both engines).
         options: how hard to work.
 
@@ -165,14 +167,14 @@ def compare(models: Mapping[str, Any], x: Any, *, rng: Rng | int, options: Bound
     measures = {name: _measure(model) for name, model in models.items()}
     if len(set(measures.values())) > 1:
         raise ValueError(f"expected models of one kind of data, whose log scores can be compared, got {measures}")
-    found = {name: bounds(model, x, rng=rng, options=options) for name, model in models.items()}
+    found = {name: bounds(model, data, rng=rng, options=options) for name, model in models.items()}
     order = sorted(found, key=lambda name: -np.nan_to_num(found[name].estimate.value, nan=-np.inf))
-    return Comparison({name: found[name] for name in order}, int(np.shape(x)[0]), next(iter(measures.values())))
+    num_data = len(next(iter(found.values())).pointwise)
+    return Comparison({name: found[name] for name in order}, num_data, next(iter(measures.values())))
 
 
 def _measure(model: Any) -> str:
-    unit = getattr(model, "data_unit", None)
-    if unit is None:
-        raise TypeError(f"expected a model with a data_unit, got {type(model).__name__}")
-    states = "" if unit.states is None else f", {len(unit.states)} states"
-    return f"{type(unit).__name__}({unit.size}{states})"
+    observed = getattr(model, "observed", {})
+    if not observed:
+        raise TypeError(f"expected a model that says what it observes, got {type(model).__name__}")
+    return " x ".join(unit.measure for unit in observed.values())

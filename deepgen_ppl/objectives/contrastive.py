@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from deepgen_ppl.data import Batch
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.mean_field import MeanField, mean_field_bound, mean_statistics
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsState
@@ -82,9 +83,10 @@ class ContrastiveObjective(Objective):
         return self.offset_rate > 0 and bool(_centered(model))
 
     def before_step(
-        self, rng: Rng, model: BoltzmannMachine, state: PhaseState, x: Array, mask: Array | None
+        self, rng: Rng, model: BoltzmannMachine, state: PhaseState, batch: Batch, mask: Array | None
     ) -> tuple[BoltzmannMachine, PhaseState]:
         """Move the offsets by the last batch's means, take one step of the particles, settle the positive phase."""
+        x = batch[model.structure.visible]
         if self._moves(model):
             model = self._recentered(model, state.means)
         chains = self.particles(rng, model, state.chains, x)
@@ -114,16 +116,17 @@ class ContrastiveObjective(Objective):
         return out
 
     def batch_loss(
-        self, rng: Rng, model: BoltzmannMachine, state: PhaseState, x: Array, mask: Array | None, num_data: int
-    ) -> Array:
+        self, rng: Rng, model: BoltzmannMachine, state: PhaseState, batch: Batch, mask: Array | None, num_data: int
+    ) -> tuple[Array, PhaseState]:
         """E_data[F] - E_particles[F], each phase averaged over its own rows."""
+        x = batch[model.structure.visible]
         xp = model.engine.xp
         if state.eta:
             log_f = mean_field_bound(model, x, state.eta)
         else:
             log_f = log_unnormalized(model, model.structure.visible, x, None)
         positive = xp.mean(log_f) if mask is None else xp.sum(mask * log_f) / xp.sum(mask)
-        return negative_phase(model, state.chains.position, self.weights(x, mask)) - positive
+        return negative_phase(model, state.chains.position, self.weights(x, mask)) - positive, state
 
     def weights(self, x: Array, mask: Array | None) -> Array | None:
         """Weights of the particles, None for equal ones."""
@@ -167,8 +170,9 @@ class StochasticML(ContrastiveObjective):
         super().__post_init__()
         check_options(self, num_chains=integer(self.num_chains, "num_chains"))
 
-    def init(self, rng: Rng, model: BoltzmannMachine, x: Array) -> PhaseState:
+    def init(self, rng: Rng, model: BoltzmannMachine, batch: Batch) -> PhaseState:
         """Chains that start as if the couplings were cut."""
+        x = batch[model.structure.visible]
         return self.init_state(rng, model, x, self.kernel.init(rng, model, self.num_chains))
 
     def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, x: Array) -> Any:
@@ -200,7 +204,7 @@ class ContrastiveDivergence(ContrastiveObjective):
         offsets: `data` or `average`.
     """
 
-    def init(self, rng: Rng, model: BoltzmannMachine, x: Array) -> PhaseState:
+    def init(self, rng: Rng, model: BoltzmannMachine, batch: Batch) -> PhaseState:
         """Nothing is kept between steps.
 
         Raises:
@@ -211,6 +215,7 @@ class ContrastiveDivergence(ContrastiveObjective):
                 f"expected a machine whose hidden layers are not coupled for ContrastiveDivergence, got {model!r}: "
                 "use StochasticML"
             )
+        x = batch[model.structure.visible]
         return self.init_state(rng, model, x, self._start(model, x))
 
     @staticmethod

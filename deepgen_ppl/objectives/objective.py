@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from deepgen_ppl.data import Batch, num_rows
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.objectives.log_weights import LogWeights, Weighing
 from deepgen_ppl.options import check_options, integer
@@ -30,22 +31,24 @@ class Objective(ABC):
     monitor: ClassVar[str] = "loss"
 
     @abstractmethod
-    def init(self, rng: Rng, model: Any, x: Array) -> Any:
+    def init(self, rng: Rng, model: Any, batch: Batch) -> Any:
         """State that goes from step to step: a tree of arrays (chains, for instance).
 
         Args:
             rng: generator.
             model: the model.
-            x: the first batch, shape (B, V).
+            batch: the first batch: named arrays of B rows.
         """
 
     @abstractmethod
-    def before_step(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None) -> tuple[Any, Any]:
+    def before_step(self, rng: Rng, model: Any, state: Any, batch: Batch, mask: Array | None) -> tuple[Any, Any]:
         """What happens before the gradient of a step and is not differentiated: (model, state)."""
 
     @abstractmethod
-    def batch_loss(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None, num_data: int) -> Array:
-        """What a step differentiates with respect to `model.params`: a scalar in nats per datum."""
+    def batch_loss(
+        self, rng: Rng, model: Any, state: Any, batch: Batch, mask: Array | None, num_data: int
+    ) -> tuple[Array, Any]:
+        """What a step differentiates with respect to `model.params`, a scalar in nats per datum, and the state."""
 
 
 @dataclass(frozen=True)
@@ -117,18 +120,20 @@ class ProgramObjective(Objective):
         """L of a model-guide pair, a scalar in nats for the whole (scaled) data set."""
         return self.evaluate(engine, self.log_weights(engine, rng, model, guide, args, kwargs, params))
 
-    def init(self, rng: Rng, model: Any, x: Array) -> dict[str, Array]:
+    def init(self, rng: Rng, model: Any, batch: Batch) -> dict[str, Array]:
         """Nothing is kept between steps."""
         return {}
 
-    def before_step(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None) -> tuple[Any, Any]:
+    def before_step(self, rng: Rng, model: Any, state: Any, batch: Batch, mask: Array | None) -> tuple[Any, Any]:
         """Nothing happens before the gradient."""
         return model, state
 
-    def batch_loss(self, rng: Rng, model: Any, state: Any, x: Array, mask: Array | None, num_data: int) -> Array:
+    def batch_loss(
+        self, rng: Rng, model: Any, state: Any, batch: Batch, mask: Array | None, num_data: int
+    ) -> tuple[Array, Any]:
         """-L / N: the rows of the batch stand for all N data."""
         engine = model.engine
         with engine.host.bound():
-            w = self.log_weights(engine, rng, model.model, model.guide, (x,), {})
-        rows = x.shape[0] if mask is None else engine.xp.sum(mask)
-        return -self.evaluate(engine, replace(w, scale=num_data / rows, mask=mask)) / num_data
+            w = self.log_weights(engine, rng, model.model, model.guide, (), batch)
+        rows = num_rows(batch) if mask is None else engine.xp.sum(mask)
+        return -self.evaluate(engine, replace(w, scale=num_data / rows, mask=mask)) / num_data, state

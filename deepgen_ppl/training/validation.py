@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deepgen_ppl.data import Batch, checked, named, num_rows
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.objectives.objective import Objective
-from deepgen_ppl.training.batches import checked
-from deepgen_ppl.typing import Array
+from deepgen_ppl.typing import Array, Rng
 
 __all__ = ["Validation", "check_validation"]
 
@@ -20,7 +20,7 @@ class Validation:
     """Data to judge a model by while it is trained.
 
     Args:
-        data: (M, V).
+        data: what `fit` takes: one array (M, V), or named arrays.
         metric: `(model, data) -> float`, larger is better, in nats per datum by convention. By default minus the
             objective's loss, which only objectives of model-guide pairs have.
         patience: number of evaluations without a better value after which training stops and the best model is
@@ -47,7 +47,7 @@ def check_validation(model: Any, objective: Objective, validation: Any) -> Valid
     if validation is None:
         return None
     watch = validation if isinstance(validation, Validation) else Validation(validation)
-    x = checked(model, watch.data, "validation data")
+    batch = checked(model, watch.data, "validation data")
     metric = watch.metric
     if metric is None:
         if not isinstance(model, Program):
@@ -56,10 +56,15 @@ def check_validation(model: Any, objective: Objective, validation: Any) -> Valid
                 "the gap of free energies means nothing"
             )
         metric = _default_metric(objective, model.engine)
-    return Validation(x, metric, watch.patience, watch.every)
+    data = batch if isinstance(watch.data, Mapping) else batch[model.data_name]
+    return Validation(data, metric, watch.patience, watch.every)
 
 
-def _default_metric(objective: Objective, engine: Engine) -> Callable[[Any, Array], float]:
+def _default_metric(objective: Objective, engine: Engine) -> Callable[[Any, Any], float]:
     """The objective's bound, in nats per datum, with the same draws at every call."""
-    evaluate = engine.control.compile(lambda model, rng, x: -objective.batch_loss(rng, model, {}, x, None, x.shape[0]))
-    return lambda model, x: float(evaluate(model, engine.random.rng(0, model.like), x))
+
+    def bound(model: Any, rng: Rng, batch: Batch) -> Array:
+        return -objective.batch_loss(rng, model, {}, batch, None, num_rows(batch))[0]
+
+    evaluate = engine.control.compile(bound)
+    return lambda model, data: float(evaluate(model, engine.random.rng(0, model.like), named(model, data)))

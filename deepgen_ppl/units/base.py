@@ -55,6 +55,12 @@ class Unit(Registered, ABC):
         return None
 
     @property
+    def measure(self) -> str:
+        """The space of a layer and what its probabilities are relative to: those of one measure can be compared."""
+        space = "R" if self.states is None else "{" + ", ".join(f"{v:g}" for v in self.states) + "}"
+        return f"{space}^{self.size}"
+
+    @property
     def integer(self) -> bool:
         """Whether values are integers."""
         return self.states is not None

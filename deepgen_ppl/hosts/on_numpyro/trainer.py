@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from deepgen_ppl.data import Batch, take
 from deepgen_ppl.engine import check_shapes
 from deepgen_ppl.hosts.on_numpyro.arrays import RANDOM
 
@@ -35,14 +36,14 @@ class TrainState(NamedTuple):
     rng: jax.Array
 
 
-def _step(objective: Any, optimizer: Any, num_data: int, state: TrainState, x: jax.Array, mask: Any) -> tuple:
+def _step(objective: Any, optimizer: Any, num_data: int, state: TrainState, batch: Batch, mask: Any) -> tuple:
     rng, first, second = jax.random.split(state.rng, 3)
-    model, inner = objective.before_step(first, state.model, state.objective, x, mask)
+    model, inner = objective.before_step(first, state.model, state.objective, batch, mask)
 
-    def loss(params: dict) -> jax.Array:
-        return objective.batch_loss(second, model.with_params(params), inner, x, mask, num_data)
+    def loss(params: dict) -> tuple[jax.Array, Any]:
+        return objective.batch_loss(second, model.with_params(params), inner, batch, mask, num_data)
 
-    value, grads = jax.value_and_grad(loss)(model.params)
+    (value, inner), grads = jax.value_and_grad(loss, has_aux=True)(model.params)
     updates, opt = optimizer.update(grads, state.optimizer, model.params)
     model = model.with_params(optax.apply_updates(model.params, updates))
     return TrainState(model, opt, inner, rng), value
@@ -53,16 +54,16 @@ def _compiled(objective: Any, optimizer: Any, num_data: int) -> tuple[Callable, 
     step = functools.partial(_step, objective, optimizer, num_data)
 
     @jax.jit
-    def scan(state: TrainState, data: jax.Array, rows: jax.Array, mask: jax.Array | None) -> tuple:
+    def scan(state: TrainState, data: Batch, rows: jax.Array, mask: jax.Array | None) -> tuple:
         """All batches of one chunk; `rows` and `mask` are (batches, B)."""
         if mask is None:
-            return jax.lax.scan(lambda s, r: step(s, data[r], None), state, rows)
-        return jax.lax.scan(lambda s, r: step(s, data[r[0]], r[1]), state, (rows, mask))
+            return jax.lax.scan(lambda s, r: step(s, take(data, r), None), state, rows)
+        return jax.lax.scan(lambda s, r: step(s, take(data, r[0]), r[1]), state, (rows, mask))
 
     @jax.jit
-    def init(model: Any, rng: jax.Array, x: jax.Array) -> TrainState:
+    def init(model: Any, rng: jax.Array, batch: Batch) -> TrainState:
         rng, first = jax.random.split(rng)
-        return TrainState(model, optimizer.init(model.params), objective.init(first, model, x), rng)
+        return TrainState(model, optimizer.init(model.params), objective.init(first, model, batch), rng)
 
     return init, scan, jax.jit(step)
 
@@ -76,27 +77,25 @@ class Trainer:
         num_data: number of rows in the data set.
     """
 
-    pads = True
-
     def __init__(self, objective: Any, optimizer: Any, num_data: int) -> None:
         if not isinstance(optimizer, optax.GradientTransformation):
             raise TypeError(f"expected an optax.GradientTransformation on the NumPyro engine, got {optimizer!r}")
         self.objective, self.optimizer, self.num_data = objective, optimizer, num_data
         self._init, self._scan, self._one = _compiled(objective, optimizer, num_data)
 
-    def init(self, model: Any, rng: jax.Array, x: jax.Array) -> TrainState:
+    def init(self, model: Any, rng: jax.Array, batch: Batch) -> TrainState:
         """First state."""
-        return self._init(model, rng, x)
+        return self._init(model, rng, batch)
 
-    def run(self, state: TrainState, data: jax.Array, rows: np.ndarray, mask: np.ndarray | None) -> tuple:
+    def run(self, state: TrainState, data: Batch, rows: np.ndarray, mask: np.ndarray | None) -> tuple:
         """Steps over `data[rows]`, rows (batches, B): (state, losses)."""
-        mask = None if mask is None or mask.all() else jnp.asarray(mask, data.dtype)
+        mask = None if mask is None or mask.all() else jnp.asarray(mask, state.model.like.dtype)
         state, losses = self._scan(state, data, jnp.asarray(rows), mask)
         return state, np.asarray(losses)
 
-    def step(self, state: TrainState, x: jax.Array, mask: np.ndarray | None) -> tuple:
+    def step(self, state: TrainState, batch: Batch, mask: np.ndarray | None) -> tuple:
         """One step on a batch."""
-        state, loss = self._one(state, x, None if mask is None else jnp.asarray(mask, x.dtype))
+        state, loss = self._one(state, batch, None if mask is None else jnp.asarray(mask, state.model.like.dtype))
         return state, np.asarray(loss)[None]
 
     def model(self, state: TrainState) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepgen_ppl.data import Batch, take
 from deepgen_ppl.engine import check_shapes
 
 __all__ = ["OPTIMIZERS", "TrainState", "Trainer"]
@@ -83,8 +84,6 @@ class Trainer:
         num_data: number of rows in the data set.
     """
 
-    pads = False
-
     def __init__(self, objective: Any, optimizer: Callable, num_data: int) -> None:
         if not callable(optimizer) or isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(
@@ -93,35 +92,37 @@ class Trainer:
             )
         self.objective, self.optimizer, self.num_data = objective, optimizer, num_data
 
-    def init(self, model: Any, rng: torch.Generator, x: torch.Tensor) -> TrainState:
+    def init(self, model: Any, rng: torch.Generator, batch: Batch) -> TrainState:
         """First state, over tensors of its own."""
         own = {k: v.detach().clone().requires_grad_() for k, v in model.params.items()}
         model = model.with_params(own).with_constants(_own(model.constants))
         with torch.no_grad():
-            inner = _own(self.objective.init(rng, model, x))
+            inner = _own(self.objective.init(rng, model, batch))
         return TrainState(model, self.optimizer(list(model.params.values())), inner, rng)
 
-    def run(self, state: TrainState, data: torch.Tensor, rows: np.ndarray, mask: np.ndarray | None) -> tuple:
+    def run(self, state: TrainState, data: Batch, rows: np.ndarray, mask: np.ndarray | None) -> tuple:
         """Steps over `data[rows]`, rows (batches, B); the mask shortens the last batch: (state, losses)."""
         losses = []
-        for i, batch in enumerate(rows):
-            kept = batch if mask is None else batch[mask[i]]
-            losses.append(self._step(state, data[torch.as_tensor(kept, device=data.device)]))
+        device = state.model.like.device
+        for i, index in enumerate(rows):
+            kept = index if mask is None else index[mask[i]]
+            losses.append(self._step(state, take(data, torch.as_tensor(kept, device=device))))
         return state, torch.stack(losses).cpu().numpy()
 
-    def step(self, state: TrainState, x: torch.Tensor, mask: np.ndarray | None) -> tuple:
+    def step(self, state: TrainState, batch: Batch, mask: np.ndarray | None) -> tuple:
         """One step on a batch."""
-        x = x if mask is None else x[torch.as_tensor(mask, device=x.device)]
-        return state, self._step(state, x)[None].cpu().numpy()
+        batch = batch if mask is None else take(batch, torch.as_tensor(mask, device=state.model.like.device))
+        return state, self._step(state, batch)[None].cpu().numpy()
 
-    def _step(self, state: TrainState, x: torch.Tensor) -> torch.Tensor:
+    def _step(self, state: TrainState, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
-            model, state.objective = self.objective.before_step(state.rng, state.model, state.objective, x, None)
+            model, state.objective = self.objective.before_step(state.rng, state.model, state.objective, batch, None)
             if model is not state.model:
                 state.model = self._moved(state.model, model)
-        loss = self.objective.batch_loss(state.rng, state.model, state.objective, x, None, self.num_data)
+        loss, inner = self.objective.batch_loss(state.rng, state.model, state.objective, batch, None, self.num_data)
         state.optimizer.zero_grad()
         loss.backward()
+        state.objective = _own(inner) if inner is not state.objective else inner
         if isinstance(self.optimizer, Scheduled):
             self.optimizer.set(state.optimizer, state.steps)
         state.optimizer.step()
