@@ -10,9 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
-__all__ = ["Arrays", "Control", "Engine", "Host", "Networks", "Random", "Special", "check_shapes"]
+__all__ = [
+    "Arrays",
+    "Control",
+    "Engine",
+    "Host",
+    "Networks",
+    "Plate",
+    "Random",
+    "Site",
+    "Sites",
+    "Special",
+    "check_shapes",
+]
 
 
 @dataclass(frozen=True)
@@ -96,12 +109,14 @@ class Control:
     Attributes:
         loop: `(step, carry, xs=None, length=None)` -> `(carry, ys)` with `step(carry, x) -> (carry, y)`; `xs` and `ys`
             are trees of arrays with a leading time axis (a compiled scan on JAX, a loop on torch).
+        map: `(fn, xs)` -> `fn(x)` for every x along the leading axis, stacked (`vmap` on JAX, a loop on torch).
         value_and_grad: `(fn)` -> `(params, *args) -> (value, gradient)` over a flat dict of arrays.
         compile: `(fn)` -> the same function for evaluation only: compiled on JAX, without an autograd graph on torch.
         double: context in which float64 arrays may be made and used, whatever the process has configured.
     """
 
     loop: Callable
+    map: Callable
     value_and_grad: Callable
     compile: Callable
     double: Callable[[], AbstractContextManager]
@@ -147,7 +162,14 @@ class Host:
         draw: `(rng, distribution)` -> a draw that uses only `rng`.
         marginal: class of the host distribution behind `machine.marginal`.
         kernel: class of the host MCMC kernel behind `kernel.on(machine)`.
-        log_weights: runs a model-guide pair and returns its `LogWeights`.
+        run: `(program, batch, *, rng=None, params=None, values=None, particles=None, plate="data", nesting=1,
+            pathwise=True, args=())` -> `Sites` of one run of a model or a guide, called with `*args, **batch`. `params`
+            stand in for host parameters. `values` are put in at latent sites and subsampled plates: arrays, or the
+            `Site` of another run with its particles. `particles` draws the latent sites inside `plate` K times, at most
+            `nesting` plates deep. Draws without a pathwise gradient, or all where `pathwise` is false, are constants.
+            Without `rng` the host's own generator is used, where it has one.
+        divergence: `(q, p)` -> KL(q || p) of two sites, shaped like `log_prob`; `NotImplementedError` where the host
+            knows none.
         trainer: the engine's training loop behind `fit`.
         optimizers: name -> constructor of a host-neutral optimizer.
         bound: `()` -> context in which a program's parameters are its own arrays and never reach a global store.
@@ -166,10 +188,81 @@ class Host:
     draw: Callable
     marginal: Any
     kernel: Any
-    log_weights: Callable
+    run: Callable
+    divergence: Callable
     trainer: Any
     optimizers: Any
     bound: Callable
+
+
+class Plate(NamedTuple):
+    """A plate around a site: its axis `dim`, counted from the right, and its size (of the rows drawn)."""
+
+    name: str
+    dim: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """A sample site of one run of a program.
+
+    Attributes:
+        name: its name.
+        fn: its distribution; where there are particles, to be read by `host.divergence` alone.
+        value: (*batch, *event), or (K, *batch, *event) where each particle has its own.
+        observed: whether its value was given by the program; factors are.
+        scale: what the program multiplies its log-probability by: a number or an array.
+        plates: the plates around it.
+        auxiliary: whether it serves its guide alone and has no partner in the model.
+        particles: K where value and log-probability lead with an axis of particles, else None.
+        score: `()` -> log-probability of the value, masked and unscaled.
+    """
+
+    name: str
+    fn: Any
+    value: Any
+    observed: bool
+    scale: Any
+    plates: tuple[Plate, ...]
+    auxiliary: bool
+    particles: int | None
+    score: Callable[[], Any]
+
+    @cached_property
+    def log_prob(self) -> Any:
+        """Log-probability of the value, masked and unscaled: (*batch) or (K, *batch), in nats."""
+        return self.score()
+
+    def inside(self, plate: str) -> bool:
+        """Whether the site is inside the plate of this name."""
+        return any(p.name == plate for p in self.plates)
+
+    @property
+    def pathwise(self) -> bool:
+        """Whether its draws have a pathwise gradient."""
+        return bool(self.fn.has_rsample)
+
+    @property
+    def law(self) -> str:
+        """Name of the distribution that the user wrote."""
+        fn = self.fn
+        while (base := getattr(fn, "base_dist", None)) is not None:
+            fn = base
+        return type(fn).__name__
+
+
+class Sites(dict[str, Site]):
+    """The sample sites of one run, by name and in order.
+
+    Attributes:
+        rows: the rows that each subsampled plate has drawn; `values` of another run.
+        state: the host's mutable sites after the run.
+    """
+
+    def __init__(self, sites: Mapping[str, Site], rows: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        super().__init__(sites)
+        self.rows, self.state = dict(rows), dict(state)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from gates import g_test, gate_mean, sampled
 from scipy import special, stats
 
 from deepgen_ppl import engine as base
-from deepgen_ppl.objectives.log_weights import Weighing
 
 GROUPS = {
     "arrays": base.Arrays,
@@ -940,7 +939,7 @@ def test_contrastive_has_no_value(dg, param_store):
         learner.loss.loss(*arguments)
 
 
-@covers("host.log_weights")
+@covers("host.run")
 @pytest.mark.parametrize(("num_local", "num_global"), [(1, 1), (3, 2)])
 def test_log_weights_of_the_exact_posterior(dg, num_local, num_global):
     """z ~ N(0, 1), x ~ N(z, 1), q(z | x) = N(x / 2, 1 / sqrt 2): every weight is p(x) = N(0, sqrt 2)."""
@@ -957,7 +956,8 @@ def test_log_weights_of_the_exact_posterior(dg, num_local, num_global):
             ppl.sample("z", dist.Normal(x / 2, one * 0.5**0.5))
 
     rng = dg.engine.random.rng(0)
-    w = dg.engine.host.log_weights(rng, model, guide, (array(dg, x),), {}, Weighing(num_local, num_global))
+    objective = dg.IWAE(num_local, num_global)
+    w = objective.log_weights(dg.engine, rng, model, guide, (array(dg, x),), {})
     assert tuple(w.local.shape) == (num_global, num_local, 3)
     assert tuple(w.global_.shape) == (num_global,)
     exact = stats.norm(0, 2**0.5).logpdf(x)

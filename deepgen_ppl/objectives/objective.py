@@ -1,9 +1,10 @@
 r"""Objectives of model-guide pairs: pure functions of their log-weights.
 
-    L = mean_s [ scale * sum_n bound(local[s, :, n]) + global_[s] ]
+    L = mean_s [ sum_n scale_n bound(local[s, :, n]) + global_[s] ]
     ELBO: bound(l) = mean_k l_k          IWAE: bound(l) = log mean_k exp(l_k)
 
-Each is a host `ELBO` too, so that the host's own SVI takes it, and what `fit` minimizes (per datum).
+Each is a host `ELBO` too, so that the host's own SVI takes it, and what `fit` minimizes (per datum). Draws without a
+pathwise gradient are trained by their score: sum_k signal_k grad log q(z_k) is added to the gradient of the bound.
 
 References: Auto-Encoding Variational Bayes (Kingma & Welling, 2014), eq. 3 and 7; Importance Weighted Autoencoders
 (Burda et al., 2016), eq. 8.
@@ -16,9 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from deepgen_ppl.data import Batch, num_rows
+from deepgen_ppl.data import WEIGHT, Batch, num_rows
 from deepgen_ppl.engine import Engine
-from deepgen_ppl.objectives.log_weights import LogWeights, Weighing
+from deepgen_ppl.objectives.log_weights import LogWeights, log_weights
 from deepgen_ppl.options import check_options, integer
 from deepgen_ppl.typing import Array, Params, Rng
 
@@ -26,9 +27,13 @@ __all__ = ["Objective", "ProgramObjective"]
 
 
 class Objective(ABC):
-    """What `fit` minimizes. Subclasses are frozen dataclasses of options."""
+    """What `fit` minimizes. Subclasses are frozen dataclasses of options.
+
+    `has_value` says whether the loss is a number that means something, or only its gradient is.
+    """
 
     monitor: ClassVar[str] = "loss"
+    has_value: ClassVar[bool] = True
 
     @abstractmethod
     def init(self, rng: Rng, model: Any, batch: Batch) -> Any:
@@ -50,6 +55,10 @@ class Objective(ABC):
     ) -> tuple[Array, Any]:
         """What a step differentiates with respect to `model.params`, a scalar in nats per datum, and the state."""
 
+    def after_step(self, model: Any, grads: Params, state: Any) -> tuple[Any, Any]:
+        """What happens after the step with these gradients: (model, state). Nothing by default."""
+        return model, state
+
 
 @dataclass(frozen=True)
 class ProgramObjective(Objective):
@@ -69,14 +78,36 @@ class ProgramObjective(Objective):
 
     pathwise: ClassVar[bool] = True
     analytic_kl: ClassVar[bool] = False
+    least_particles: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         names = ("num_particles", "num_global", "max_plate_nesting")
         check_options(self, **{name: integer(getattr(self, name), name) for name in names})
+        integer(self.num_particles, "num_particles", least=self.least_particles)
 
     @abstractmethod
     def bound(self, engine: Engine, local: Array) -> Array:
         """From log-weights (S, K, N) to bounds (S, N), in nats."""
+
+    def signal(self, engine: Engine, local: Array) -> Array:
+        """What multiplies the gradient of each particle's log q where its draw has no pathwise gradient, (S, K, N).
+
+        An objective without one trains pathwise guides alone.
+        """
+        raise NotImplementedError
+
+    @property
+    def scores(self) -> bool:
+        """Whether draws without a pathwise gradient can be trained."""
+        return type(self).signal is not ProgramObjective.signal
+
+    def penalties(self, model: Any) -> Array | float:
+        """What `fit` adds to the loss for the model's arrays, in nats per datum. Nothing by default."""
+        return 0.0
+
+    def weights(self, state: Any, batch: Batch) -> Array | None:
+        """What `fit` multiplies the bound of each row with, (N,), or None: the row weights among the data."""
+        return batch.get(WEIGHT)
 
     def log_weights(
         self,
@@ -89,23 +120,19 @@ class ProgramObjective(Objective):
         params: Params | None = None,
     ) -> LogWeights:
         """Run guide and model; `params` stand in for the host parameters of these names."""
-        how = Weighing(
-            num_local=self.num_particles,
-            num_global=self.num_global,
-            plate=self.plate,
-            nesting=self.max_plate_nesting,
-            pathwise=self.pathwise,
-            analytic_kl=self.analytic_kl,
-        )
-        return engine.host.log_weights(rng, model, guide, args, kwargs, how, params)
+        return log_weights(engine, self, rng, model, guide, kwargs, params, args)
 
     def evaluate(self, engine: Engine, w: LogWeights) -> Array:
         """L, a scalar in nats for the whole (scaled) data set."""
-        xp = engine.xp
-        per_datum = self.bound(engine, w.local)
-        if w.mask is not None:
-            per_datum = per_datum * w.mask
-        return xp.mean(w.scale * xp.sum(per_datum, axis=-1) + w.global_)
+        xp, stop = engine.xp, engine.special.stop_gradient
+        bounds = self.bound(engine, w.local)
+        if w.score is not None:
+            score = xp.sum(stop(self.signal(engine, stop(w.local))) * w.score, axis=1)
+            bounds = bounds + score - stop(score)
+        factor = w.scale if w.mask is None else w.scale * w.mask
+        # A row that counts nothing may have any bound, also none that is finite.
+        rows = xp.where(factor != 0.0, factor * bounds, 0.0 * factor)
+        return xp.mean(xp.sum(rows, axis=-1) + w.global_)
 
     def estimate(
         self,
@@ -131,9 +158,23 @@ class ProgramObjective(Objective):
     def batch_loss(
         self, rng: Rng, model: Any, state: Any, batch: Batch, mask: Array | None, num_data: int
     ) -> tuple[Array, Any]:
-        """-L / N: the rows of the batch stand for all N data."""
+        """-L / N: the rows of the batch stand for all N data.
+
+        Raises:
+            ValueError: for observed sites outside the plate where the rows do not count alike: they cannot be scaled.
+        """
         engine = model.engine
+        weights = self.weights(state, batch)
+        data = {name: x for name, x in batch.items() if name != WEIGHT}
         with engine.host.bound():
-            w = self.log_weights(engine, rng, model.model, model.guide, (), batch)
-        rows = num_rows(batch) if mask is None else engine.xp.sum(mask)
-        return -self.evaluate(engine, replace(w, scale=num_data / rows, mask=mask)) / num_data, state
+            w = self.log_weights(engine, rng, model.model, model.guide, (), data)
+        rows = num_rows(data) if mask is None else engine.xp.sum(mask)
+        if w.outside and not (mask is None and weights is None and rows == num_data):
+            raise ValueError(
+                f"expected observed sites inside the plate {self.plate!r}, got {list(w.outside)} outside it: a batch "
+                "stands for all data, and what is outside cannot be scaled; put them inside, or train on all rows at "
+                "once; terms of the parameters alone belong into `penalties`"
+            )
+        scale = w.scale * (num_data / rows) * (1.0 if weights is None else weights)
+        loss = -self.evaluate(engine, replace(w, scale=scale, mask=mask)) / num_data
+        return loss + self.penalties(model), state

@@ -18,7 +18,8 @@ from deepgen_ppl.hosts.on_numpyro.arrays import ARRAYS, CONTROL, RANDOM, SPECIAL
 from deepgen_ppl.hosts.on_numpyro.distribution import Marginal, Spin, draw
 from deepgen_ppl.hosts.on_numpyro.mcmc import HostKernel
 from deepgen_ppl.hosts.on_numpyro.nets import NETWORKS, module
-from deepgen_ppl.hosts.on_numpyro.objective import HostContrastive, HostObjective, log_weights, persistent
+from deepgen_ppl.hosts.on_numpyro.objective import HostContrastive, HostObjective, persistent
+from deepgen_ppl.hosts.on_numpyro.run import divergence, run
 from deepgen_ppl.hosts.on_numpyro.trainer import OPTIMIZERS, Trainer
 from deepgen_ppl.log_z.estimates import Contrastive, LogNormalizer
 from deepgen_ppl.typing import ArrayDict
@@ -77,7 +78,8 @@ ENGINE = Engine(
         draw=draw,
         marginal=Marginal,
         kernel=HostKernel,
-        log_weights=log_weights,
+        run=run,
+        divergence=divergence,
         trainer=Trainer,
         optimizers=OPTIMIZERS,
         bound=contextlib.nullcontext,

@@ -98,4 +98,10 @@ def loop(step: Any, carry: Any, xs: Any = None, length: int | None = None) -> tu
     return jax.lax.scan(step, carry, xs, length=length)
 
 
-CONTROL = Control(loop=loop, value_and_grad=jax.value_and_grad, compile=jax.jit, double=lambda: jax.enable_x64(True))
+CONTROL = Control(
+    loop=loop,
+    map=lambda fn, xs: jax.vmap(fn)(xs),
+    value_and_grad=jax.value_and_grad,
+    compile=jax.jit,
+    double=lambda: jax.enable_x64(True),
+)

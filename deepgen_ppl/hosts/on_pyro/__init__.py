@@ -16,7 +16,8 @@ from deepgen_ppl.hosts.on_pyro.arrays import ARRAYS, CONTROL, RANDOM, SPECIAL
 from deepgen_ppl.hosts.on_pyro.distribution import Marginal, Spin, draw
 from deepgen_ppl.hosts.on_pyro.mcmc import HostKernel
 from deepgen_ppl.hosts.on_pyro.nets import NETWORKS, module
-from deepgen_ppl.hosts.on_pyro.objective import HostContrastive, HostObjective, OwnParams, log_weights, registered
+from deepgen_ppl.hosts.on_pyro.objective import HostContrastive, HostObjective, OwnParams, registered
+from deepgen_ppl.hosts.on_pyro.run import divergence, run
 from deepgen_ppl.hosts.on_pyro.trainer import OPTIMIZERS, Trainer
 
 __all__ = ["ENGINE", "HostObjective", "ProgramBase", "register"]
@@ -64,7 +65,8 @@ ENGINE = Engine(
         draw=draw,
         marginal=Marginal,
         kernel=HostKernel,
-        log_weights=log_weights,
+        run=run,
+        divergence=divergence,
         trainer=Trainer,
         optimizers=OPTIMIZERS,
         bound=OwnParams,

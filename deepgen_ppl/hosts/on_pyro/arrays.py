@@ -162,4 +162,10 @@ def value_and_grad(fn: Callable) -> Callable:
     return evaluate
 
 
-CONTROL = Control(loop=loop, value_and_grad=value_and_grad, compile=torch.no_grad(), double=contextlib.nullcontext)
+CONTROL = Control(
+    loop=loop,
+    map=lambda fn, xs: _stack([fn(_rows(xs, t)) for t in range(_lengths(xs)[0])]),
+    value_and_grad=value_and_grad,
+    compile=torch.no_grad(),
+    double=contextlib.nullcontext,
+)

@@ -1,8 +1,7 @@
-"""Log-weights of a Pyro model-guide pair, and our objectives as Pyro's own `ELBO`."""
+"""Our objectives as Pyro's own `ELBO`."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,30 +10,10 @@ import torch
 from pyro import poutine
 from pyro.infer.elbo import ELBO
 from pyro.poutine.messenger import Messenger
-from torch.distributions import kl_divergence
 
-from deepgen_ppl.hosts.on_pyro.distribution import seeded
 from deepgen_ppl.log_z.policies import NO_VALUE, gradient_only
-from deepgen_ppl.objectives.log_weights import LogWeights, Site, Weighing, assemble
 
-__all__ = ["HostContrastive", "HostObjective", "OwnParams", "Particles", "log_weights", "registered"]
-
-
-class Particles(Messenger):
-    """Draws every latent site of the data plate K times, along one new axis left of all plates."""
-
-    def __init__(self, *, num: int, plate: str, nesting: int) -> None:
-        super().__init__()
-        self.num, self.plate, self.nesting = num, plate, nesting
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or msg["done"] or msg["value"] is not None or poutine.util.site_is_subsample(msg):
-            return
-        if not any(frame.name == self.plate for frame in msg["cond_indep_stack"]):
-            return
-        shape = msg["fn"].batch_shape
-        if len(shape) <= self.nesting:
-            msg["fn"] = msg["fn"].expand((self.num, *(1,) * (self.nesting - len(shape)), *shape))
+__all__ = ["HostContrastive", "HostObjective", "OwnParams", "registered"]
 
 
 class OwnParams(Messenger):
@@ -44,44 +23,6 @@ class OwnParams(Messenger):
         init = msg["args"][1]
         msg["value"] = init() if callable(init) else init
         msg["done"] = msg["stop"] = True
-
-
-def _site(name: str, site: Any) -> Site:
-    fn = site["fn"] if site["mask"] is None else site["fn"].mask(site["mask"])
-    plates = tuple((f.name, f.dim) for f in site["cond_indep_stack"])
-    return Site(name, fn, site["value"], site["is_observed"], site["scale"], plates)
-
-
-def _sites(trace: poutine.Trace) -> dict[str, Site]:
-    return {
-        name: _site(name, site)
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
-    }
-
-
-def log_weights(
-    rng: torch.Generator | None,
-    model: Callable,
-    guide: Callable,
-    args: tuple,
-    kwargs: Mapping[str, Any],
-    how: Weighing,
-    params: Mapping[str, Any] | None = None,
-) -> LogWeights:
-    """Run guide and model; see `LogWeights`. Without `rng` the host's global generator is used."""
-    if params:
-        model, guide = (poutine.substitute(fn, data=dict(params)) for fn in (model, guide))
-    runs = []
-    with contextlib.nullcontext() if rng is None else seeded(rng):
-        for _ in range(how.num_global):
-            with Particles(num=how.num_local, plate=how.plate, nesting=how.nesting):
-                q_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-            p_trace = poutine.trace(poutine.replay(model, trace=q_trace)).get_trace(*args, **kwargs)
-            runs.append(assemble(torch, _sites(p_trace), _sites(q_trace), how, kl_divergence))
-    local, totals, scale = zip(*runs, strict=True)
-    global_ = [torch.as_tensor(g, dtype=local[0].dtype, device=local[0].device) for g in totals]
-    return LogWeights(torch.stack(local), torch.stack(global_), scale[0])
 
 
 class HostObjective(ELBO):
