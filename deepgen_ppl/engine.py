@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Arrays", "Control", "Engine", "Host", "Networks", "Random", "Special", "check_shapes"]
+import numpy as np
+
+__all__ = ["Arrays", "Control", "Engine", "Host", "Networks", "Random", "Special", "check_shapes", "native"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Arrays:
             float64 or becomes float32; float64 that the engine would round silently raises `TypeError`.
         to_numpy: array -> `numpy.ndarray`, detached and on the host.
         is_concrete: whether the value of an array can be read now (false while a program is traced).
+        is_constant: whether it can be read and no derivative with respect to it is being taken.
         cast: `(x, like)` -> x in the dtype and on the device of `like`.
         mix: `(beta, a, b)` -> (1 - beta) a + beta b.
     """
@@ -31,6 +34,7 @@ class Arrays:
     asarray: Callable
     to_numpy: Callable
     is_concrete: Callable
+    is_constant: Callable
     cast: Callable
     mix: Callable
 
@@ -48,6 +52,8 @@ class Special:
         lgamma: log |Gamma(x)|.
         one_hot: `(x, num_classes, like)` -> one-hot array in the dtype of `like`.
         stop_gradient: the identity, whose derivative is zero.
+        conv: `(x, w)` -> out[m, k, i, j] = sum_crs w[k, c, r, s] x[m, c, i + r, j + s], where it fits.
+        conv_transpose: `(y, w)` -> the adjoint of `conv` in x, from (M, K, ..) to (M, C, ..).
     """
 
     sigmoid: Callable
@@ -58,6 +64,8 @@ class Special:
     lgamma: Callable
     one_hot: Callable
     stop_gradient: Callable
+    conv: Callable
+    conv_transpose: Callable
 
 
 @dataclass(frozen=True)
@@ -213,3 +221,10 @@ def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]])
             f"expected a checkpoint of the same model, objective and optimizer, with arrays of the shapes "
             f"{list(wanted.values())}, got {list(got.values())}"
         )
+
+
+def native(x: Any) -> np.ndarray:
+    """A NumPy array that every engine can take: contiguous, in the byte order of this machine, at most float64."""
+    x = np.asarray(x)
+    x = x.astype(np.float64) if x.dtype.kind == "f" and x.dtype.itemsize > 8 else x
+    return np.asarray(x.astype(x.dtype.newbyteorder("="), copy=False), order="C")
