@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 __all__ = [
     "Arrays",
     "Control",
@@ -25,6 +27,7 @@ __all__ = [
     "Sites",
     "Special",
     "check_shapes",
+    "native",
 ]
 
 
@@ -37,6 +40,7 @@ class Arrays:
             float64 or becomes float32; float64 that the engine would round silently raises `TypeError`.
         to_numpy: array -> `numpy.ndarray`, detached and on the host.
         is_concrete: whether the value of an array can be read now (false while a program is traced).
+        is_constant: whether it can be read and no derivative with respect to it is being taken.
         cast: `(x, like)` -> x in the dtype and on the device of `like`.
         mix: `(beta, a, b)` -> (1 - beta) a + beta b.
     """
@@ -44,6 +48,7 @@ class Arrays:
     asarray: Callable
     to_numpy: Callable
     is_concrete: Callable
+    is_constant: Callable
     cast: Callable
     mix: Callable
 
@@ -61,6 +66,8 @@ class Special:
         lgamma: log |Gamma(x)|.
         one_hot: `(x, num_classes, like)` -> one-hot array in the dtype of `like`.
         stop_gradient: the identity, whose derivative is zero.
+        conv: `(x, w)` -> out[m, k, i, j] = sum_crs w[k, c, r, s] x[m, c, i + r, j + s], where it fits.
+        conv_transpose: `(y, w)` -> the adjoint of `conv` in x, from (M, K, ..) to (M, C, ..).
     """
 
     sigmoid: Callable
@@ -71,6 +78,8 @@ class Special:
     lgamma: Callable
     one_hot: Callable
     stop_gradient: Callable
+    conv: Callable
+    conv_transpose: Callable
 
 
 @dataclass(frozen=True)
@@ -306,3 +315,10 @@ def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]])
             f"expected a checkpoint of the same model, objective and optimizer, with arrays of the shapes "
             f"{list(wanted.values())}, got {list(got.values())}"
         )
+
+
+def native(x: Any) -> np.ndarray:
+    """A NumPy array that every engine can take: contiguous, in the byte order of this machine, at most float64."""
+    x = np.asarray(x)
+    x = x.astype(np.float64) if x.dtype.kind == "f" and x.dtype.itemsize > 8 else x
+    return np.asarray(x.astype(x.dtype.newbyteorder("="), copy=False), order="C")

@@ -12,11 +12,13 @@ from deepgen_ppl.diagnostics.arviz import to_arviz
 from deepgen_ppl.diagnostics.elpd import to_elpd
 from deepgen_ppl.directed.program import Program as _Program
 from deepgen_ppl.directed.vae import VAE as _VAE
+from deepgen_ppl.energies.convolution import Convolution
 from deepgen_ppl.energies.energy import Block
 from deepgen_ppl.energies.energy import Energy as _Energy
 from deepgen_ppl.energies.machine import BoltzmannMachine as _BoltzmannMachine
 from deepgen_ppl.energies.mean_field import MeanField
-from deepgen_ppl.energies.terms import Coupling, Dense
+from deepgen_ppl.energies.sparse import Sparse
+from deepgen_ppl.energies.terms import Bias, Dense, SharedBias, Term, ThirdOrder
 from deepgen_ppl.hosts.on_pyro import ENGINE as _ENGINE
 from deepgen_ppl.hosts.on_pyro import HostObjective as _HostObjective
 from deepgen_ppl.hosts.on_pyro import ProgramBase as _ProgramBase
@@ -44,6 +46,7 @@ from deepgen_ppl.units.spin import Spin
 
 __all__ = [
     "Bernoulli",
+    "Bias",
     "Block",
     "BlockGibbs",
     "BoltzmannMachine",
@@ -53,7 +56,7 @@ __all__ = [
     "Comparison",
     "Contrastive",
     "ContrastiveDivergence",
-    "Coupling",
+    "Convolution",
     "DBM",
     "Dense",
     "ELBO",
@@ -67,8 +70,12 @@ __all__ = [
     "MeanField",
     "Program",
     "RBM",
+    "SharedBias",
+    "Sparse",
     "Spin",
     "StochasticML",
+    "Term",
+    "ThirdOrder",
     "Unit",
     "VAE",
     "Validation",

@@ -17,7 +17,7 @@ from pathlib import Path
 import deepgen_ppl.numpyro as face
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.energies.machine import BoltzmannMachine
-from deepgen_ppl.energies.terms import Coupling
+from deepgen_ppl.energies.terms import Term
 from deepgen_ppl.kernels.kernel import Kernel
 from deepgen_ppl.objectives.objective import Objective
 from deepgen_ppl.units.base import Unit
@@ -114,7 +114,7 @@ TABLES = {
     "models": lambda: listing(BoltzmannMachine, Program),
     "objectives": lambda: listing(Objective),
     "kernels": lambda: listing(Kernel),
-    "units": lambda: listing(Unit, Coupling),
+    "units": lambda: listing(Unit, Term),
     "demo": demo,
     "mnist_rbm": lambda: figures("mnist_rbm"),
     **{name: functools.partial(ratios, name) for name in ("speed_gibbs", "speed_pcd", "speed_ais", "speed_svi")},

@@ -137,6 +137,31 @@ def test_mix(dg, double):
         np.testing.assert_allclose(numpy(dg, out), (1 - beta) * a + beta * b, rtol=1e-13, atol=1e-15)
 
 
+@covers("arrays.is_constant")
+def test_is_constant(dg):
+    """Readable, and no derivative with respect to it is being taken."""
+    seen = []
+
+    def look(x):
+        seen.append(dg.engine.arrays.is_constant(x))
+        return x.sum()
+
+    x = array(dg, [1.0, 2.0])
+    assert dg.engine.arrays.is_constant(x)
+    if dg.engine.name == "numpyro":
+        import jax
+
+        jax.grad(look)(x)
+    else:
+        import torch
+
+        look(x.clone().requires_grad_())
+        torch.func.grad(look)(x)
+        with torch.no_grad():
+            assert dg.engine.arrays.is_constant(x.clone().requires_grad_())
+    assert not any(seen)
+
+
 @covers("arrays.is_concrete")
 def test_is_concrete(dg):
     seen = []
@@ -270,6 +295,21 @@ def test_one_hot(dg):
         out = dg.engine.special.one_hot(dg.engine.arrays.asarray(x.astype(kind)), 3, array(dg, 0.0))
         assert dtype_of(dg, out) == "float32"
         np.testing.assert_array_equal(numpy(dg, out), np.eye(3)[x])
+
+
+@covers("special.conv", "special.conv_transpose")
+def test_convolution_and_its_adjoint(dg, double):
+    """Against SciPy's correlation, channel by channel; <y, conv x> = <conv_transpose y, x>."""
+    from scipy.signal import correlate2d
+
+    rng = np.random.default_rng(0)
+    x, w, y = (rng.normal(size=shape) for shape in ((3, 2, 5, 4), (4, 2, 2, 3), (3, 4, 4, 2)))
+    got = numpy(dg, dg.engine.special.conv(array(dg, x, "float64"), array(dg, w, "float64")))
+    want = np.array([[sum(correlate2d(m[c], k[c], "valid") for c in range(2)) for k in w] for m in x])
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
+    back = numpy(dg, dg.engine.special.conv_transpose(array(dg, y, "float64"), array(dg, w, "float64")))
+    assert back.shape == x.shape
+    np.testing.assert_allclose((back * x).sum((1, 2, 3)), (y * want).sum((1, 2, 3)), rtol=0, atol=1e-12)
 
 
 @covers("special.stop_gradient")

@@ -503,7 +503,7 @@ def test_arrays_are_checked(dg):
 
 def test_structure_is_checked(dg):
     layers, a = {"v": dg.Bernoulli(4), "h": dg.Bernoulli(3)}, good(dg)
-    with pytest.raises(ValueError, match=r"expected couplings between the layers \['v', 'h'\], got \['g'\]"):
+    with pytest.raises(ValueError, match=r"expected terms over the layers \['v', 'h'\], got \['g'\]"):
         dg.BoltzmannMachine(layers, [dg.Dense(("v", "g"))], a)
     with pytest.raises(ValueError, match="coupled once"):
         dg.BoltzmannMachine(layers, [dg.Dense(("v", "h")), dg.Dense(("h", "v"))], a)

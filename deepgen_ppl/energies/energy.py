@@ -38,10 +38,14 @@ class Block:
 class Energy(Model):
     """An unnormalized law over named blocks; subclass it from a face (`dg.Energy`), which gives it an engine.
 
-    A family implements three members: `blocks`, `energy` and `conditional`. To be an argument of compiled functions on
-    JAX it names its attributes too: arrays (or trees of them) in `dynamic_fields`, hashable ones in `static_fields`.
-    To be trained it has `params` and `with_params`.
+    A family implements `blocks` and `energy`. What else it can do is a member each: `conditional` to be moved by block
+    Gibbs, `free_energy` to be trained and bounded, `params` and `with_params` to be trained. To be an argument of
+    compiled functions on JAX it names its attributes too: arrays (or trees of them) in `dynamic_fields`, hashable ones
+    in `static_fields`.
     """
+
+    def _lacks(self, member: str, use: str) -> NotImplementedError:
+        return NotImplementedError(f"expected an energy with {member} {use}, got {type(self).__name__}, which has none")
 
     @property
     def params(self) -> Mapping[str, Array]:
@@ -54,7 +58,7 @@ class Energy(Model):
         Raises:
             NotImplementedError: for an energy that names no parameters.
         """
-        raise NotImplementedError(f"expected an energy with params and with_params, got {type(self).__name__}")
+        raise self._lacks("params and with_params", "to change its parameters")
 
     def with_constants(self, constants: Params) -> Self:
         """The same energy with other untrained arrays."""
@@ -69,9 +73,21 @@ class Energy(Model):
     def energy(self, state: State) -> Array:
         """E(x), shape (...) in nats."""
 
-    @abstractmethod
     def conditional(self, block: str, state: State) -> Distribution:
-        """p(x_block | the other blocks of the state), a distribution of the host."""
+        """p(x_block | the other blocks of the state), a distribution of the host.
+
+        Raises:
+            NotImplementedError: for an energy whose blocks have no conditional.
+        """
+        raise self._lacks("conditional(block, state)", "to draw a block given the others")
+
+    def free_energy(self, state: State | Array) -> Array:
+        """F = -log sum exp(-E) over the blocks that are not in the state, shape (...) in nats.
+
+        Raises:
+            NotImplementedError: for an energy whose blocks cannot be summed out.
+        """
+        raise self._lacks("free_energy(state)", "to sum blocks out")
 
     # -- what kernels ask of an energy; these defaults know nothing of its structure
 
@@ -81,7 +97,11 @@ class Energy(Model):
         return [[name] for name in self.blocks]
 
     def draw(self, rng: Rng, block: str, state: State) -> Array:
-        """One draw from the conditional of a block, with explicit randomness."""
+        """One draw from the conditional of a block, with explicit randomness.
+
+        Raises:
+            NotImplementedError: for an energy whose blocks have no conditional.
+        """
         return self.engine.host.draw(rng, self.conditional(block, state))
 
     def start(self, rng: Rng, num_chains: int) -> dict[str, Array]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.structure import Structure
-from deepgen_ppl.energies.terms import Coupling
+from deepgen_ppl.energies.terms import Term
+from deepgen_ppl.options import instance, one_of, real
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.base import Unit, mean_statistic
 
@@ -22,7 +23,7 @@ def random_machine(
     machine_class: type[M],
     rng: Rng | int,
     layers: Mapping[str, Unit],
-    couplings: Sequence[Coupling],
+    terms: Sequence[Term],
     *,
     centered: bool,
     data: Any,
@@ -31,27 +32,34 @@ def random_machine(
 ) -> M:
     """A machine of `machine_class` with weights from Normal(0, weight_scale).
 
-    The visible bias is the natural parameter of the data's mean statistic (zero without data); the visible offset is
-    that mean and every other offset the mean of a layer with natural parameter zero.
+    The visible bias is the natural parameter of the data's mean statistic (zero without data), averaged where it is
+    shared; the visible offset is that mean and every other offset the mean of a layer with natural parameter zero.
+
+    Raises:
+        ValueError: for other options, or data that the visible units cannot take.
     """
     engine = machine_class.engine
-    like = engine.arrays.asarray(np.zeros(1, np.float32), dtype=dtype)
+    weight_scale = real(weight_scale, "weight_scale", low=0)
+    instance(centered, "centered", bool, "True or False")
+    like = engine.arrays.asarray(np.zeros(1, np.float32), dtype=one_of(dtype, "dtype", ("float32", "float64")))
     rng = engine.random.rng(rng, like)
-    structure = Structure.of(layers, couplings)
+    structure = Structure.of(layers, terms)
+    shapes = structure.array_shapes()
     params: dict[str, Array] = {}
     constants: dict[str, Array] = {}
-    weights = [k for k in structure.array_shapes() if k.endswith(".weight")]
+    weights = [f"{t.name}.{k}" for t in structure.couplings for k in structure.keys[t.name]]
     for key, name in zip(engine.random.split(rng, len(weights) + 1)[1:], weights, strict=True):
-        params[name] = weight_scale * engine.random.normal(key, structure.array_shapes()[name], like)
+        params[name] = weight_scale * engine.random.normal(key, shapes[name], like)
     for name, unit in layers.items():
         trained, fixed = ({k: v.astype(dtype) for k, v in arrays.items()} for arrays in unit.init_arrays())
         eta = np.zeros(unit.width)
         if name == structure.visible and data is not None:
             eta = unit.eta_from_mean(mean_statistic(engine, unit, data), trained | fixed)
         own = {k: engine.arrays.asarray(v, like=like) for k, v in (trained | fixed).items()}
-        params[f"{name}.bias"] = engine.arrays.asarray(eta, like=like)
+        shared = eta.reshape(*shapes[f"{name}.bias"], -1).mean(-1)
+        params[f"{name}.bias"] = engine.arrays.asarray(shared, like=like)
         params |= {f"{name}.{k}": own[k] for k in trained}
         constants |= {f"{name}.{k}": own[k] for k in fixed}
         if centered:
-            constants[f"{name}.offset"] = unit.mean(engine, params[f"{name}.bias"], own)
+            constants[f"{name}.offset"] = unit.mean(engine, engine.arrays.asarray(eta, like=like), own)
     return machine_class.from_arrays(structure, params, constants)

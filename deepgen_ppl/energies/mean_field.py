@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.options import check_options, integer
 from deepgen_ppl.typing import Array
@@ -43,9 +45,8 @@ class MeanField:
         """
         engine, hidden = machine.engine, machine.structure.hidden
         s_v = machine.statistics({machine.structure.visible: v})
-        lead = v.shape[:-1]
-        zero = {n: engine.xp.zeros_like(machine.params[f"{n}.bias"]) for n in hidden}
-        eta = {n: engine.xp.broadcast_to(z + machine.params[f"{n}.bias"], (*lead, *z.shape)) for n, z in zero.items()}
+        lead = np.broadcast_shapes(tuple(v.shape[:-1]), machine.batch_shape)
+        eta = {n: engine.xp.broadcast_to(b, (*lead, b.shape[-1])) for n, b in ((n, machine.bias(n)) for n in hidden)}
         colors = [[n for n in color if n in hidden] for color in machine.structure.sweep]
 
         def update(eta: dict[str, Array], _: None) -> tuple[dict[str, Array], None]:

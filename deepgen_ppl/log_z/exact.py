@@ -2,7 +2,8 @@ r"""Exact log Z by enumeration.
 
     log Z = log sum_{x_keep} exp(-F(x_keep)),    F with the largest color of layers summed out in closed form
 
-The sum over the joint states of the layers kept is streamed in float64: for an RBM, 2^min(V, H) free energies.
+The sum over the joint states of the layers kept is streamed: for an RBM, 2^min(V, H) free energies. A batch of machines
+has a log Z each, from one pass.
 """
 
 from __future__ import annotations
@@ -77,8 +78,25 @@ def num_states(machine: BoltzmannMachine, keep: Sequence[str]) -> int:
     return math.prod(len(unit.states) ** unit.size for unit in units if unit.states is not None)
 
 
+def _chunks(machine: BoltzmannMachine, keep: Sequence[str]) -> tuple[int, int]:
+    """(number of joint states, how many to take at once): fewer, the more machines there are in a batch."""
+    total = num_states(machine, keep)
+    return total, min(max(1, CHUNK // math.prod(machine.batch_shape)), total)
+
+
+def _log_f(machine: BoltzmannMachine, keep: Sequence[str], index: Array) -> Array:
+    """log f of joint states, shape (len(index), ...) with the axes of a batch of machines last."""
+    lead = (1,) * len(machine.batch_shape)
+    state = states_at(machine, keep, index)
+    reshape = machine.engine.xp.reshape
+    return -machine.free_energy({n: reshape(x, (x.shape[0], *lead, x.shape[-1])) for n, x in state.items()})
+
+
 def log_normalizer_by_enumeration(machine: BoltzmannMachine) -> Array:
-    """log Z in the machine's own precision, differentiable; a scalar in nats.
+    """log Z in the machine's own precision, differentiable; shape that of the batch of machines, in nats.
+
+    The sum is kept relative to the largest term so far, with compensation: in float32 a log Z of thousands would lose
+    every addend of less than its last digit.
 
     Raises:
         ValueError: above 2^25 joint states.
@@ -86,21 +104,35 @@ def log_normalizer_by_enumeration(machine: BoltzmannMachine) -> Array:
     check_enumerable(machine)
     machine = machine.uncentered()
     engine, keep = machine.engine, machine.structure.smaller_side[0]
-    total = num_states(machine, keep)
-    chunk = min(CHUNK, total)
-    starts = engine.xp.arange(0, total, chunk)
-    offsets = engine.xp.arange(0, chunk)
+    if not keep:
+        return -machine.free_energy({})
+    xp, stop = engine.xp, engine.special.stop_gradient
+    total, chunk = _chunks(machine, keep)
+    offsets = xp.arange(0, chunk)
 
-    def step(carry: Array, start: Array) -> tuple[Array, None]:
+    def step(carry: tuple[Array, Array, Array], start: Array) -> tuple[tuple[Array, Array, Array], None]:
+        top, scaled, lost = carry
         index = start + offsets
-        log_f = -machine.free_energy(states_at(machine, keep, index % total))
-        log_f = engine.xp.where(index < total, log_f, -float("inf"))
-        return engine.xp.logaddexp(carry, engine.special.logsumexp(log_f, 0)), None
+        log_f = _log_f(machine, keep, index % total)
+        inside = xp.reshape(index < total, (-1, *(1,) * (log_f.ndim - 1)))
+        log_f = xp.where(inside, log_f, -float("inf"))
+        new = xp.maximum(top, stop(xp.max(log_f, axis=0)))
+        shrink = xp.exp(top - new)
+        scaled, lost = _add(scaled * shrink, lost * shrink, xp.sum(xp.exp(log_f - new), axis=0))
+        return (new, scaled, lost), None
 
-    first = engine.special.logsumexp(-machine.free_energy(states_at(machine, keep, offsets)), 0)
-    if total <= chunk:
-        return first
-    return engine.control.loop(step, first, starts[1:])[0]
+    zero = xp.sum(0.0 * _log_f(machine, keep, offsets[:1]), axis=0)
+    first = (stop(zero) - 1e30, zero, zero)  # finite: the states of a first chunk may all be impossible
+    starts = xp.arange(0, total, chunk)
+    top, scaled, _ = (step(first, starts[0]) if total == chunk else engine.control.loop(step, first, starts))[0]
+    return top + xp.log(scaled)
+
+
+def _add(total: Array, lost: Array, term: Array) -> tuple[Array, Array]:
+    """Kahan's compensated sum."""
+    y = term - lost
+    new = total + y
+    return new, (new - total) - y
 
 
 @functools.cache
@@ -118,7 +150,8 @@ def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
     check_machine(machine)
     check_enumerable(machine)
     with machine.engine.control.double():
-        value = float(_compiled(machine.engine)(machine.astype("float64")))
+        value = machine.engine.arrays.to_numpy(_compiled(machine.engine)(machine.astype("float64")))
+    value = value if machine.batch_shape else float(value)
     return LogNormalizer(value, 0.0, "exact", "both", "enumeration", belongs_to=machine_fingerprint(machine))
 
 
@@ -132,7 +165,7 @@ def machine_fingerprint(machine: BoltzmannMachine) -> str:
 
 
 def draw_exact(rng: Rng, machine: BoltzmannMachine, num: int) -> dict[str, Array]:
-    """Independent exact draws of all layers, shapes (num, n): the smaller side by enumeration, the rest given it.
+    """Independent exact draws of all layers, shapes (num, ..., n): the smaller side by enumeration, the rest given it.
 
     Raises:
         ValueError: above 2^20 joint states of the smaller side.
@@ -140,20 +173,22 @@ def draw_exact(rng: Rng, machine: BoltzmannMachine, num: int) -> dict[str, Array
     check_enumerable(machine, DRAW_BITS)
     machine = machine.uncentered()
     engine, (keep, out) = machine.engine, machine.structure.smaller_side
-    total = num_states(machine, keep)
-    chunk = min(CHUNK, total)
+    if not keep:
+        return machine.start(rng, num)
+    xp = engine.xp
+    total, chunk = _chunks(machine, keep)
 
     def step(carry: None, start: Array) -> tuple[None, Array]:
-        index = (start + engine.xp.arange(0, chunk)) % total
-        return carry, -machine.free_energy(states_at(machine, keep, index))
+        return carry, _log_f(machine, keep, (start + xp.arange(0, chunk)) % total)
 
-    log_f = engine.control.loop(step, None, engine.xp.arange(0, total, chunk))[1]
-    log_f = engine.xp.reshape(log_f, (-1,))[:total]
+    log_f = engine.control.loop(step, None, xp.arange(0, total, chunk))[1]
+    log_f = xp.reshape(log_f, (log_f.shape[0] * chunk, -1))[:total].T  # (machines, states)
     keys = engine.random.split(rng, len(out) + 1)
-    cumulative = engine.xp.cumsum(engine.special.softmax(log_f, 0), axis=0)
-    u = engine.random.uniform(keys[0], (num,), log_f) * cumulative[-1]
-    index = engine.xp.searchsorted(cumulative, u)
-    state = states_at(machine, keep, engine.xp.clip(index, 0, total - 1))
+    cumulative = xp.cumulative_sum(engine.special.softmax(log_f, -1), axis=-1)
+    u = engine.random.uniform(keys[0], (log_f.shape[0], num), log_f) * cumulative[:, -1:]
+    index = engine.control.loop(lambda _, x: (None, xp.searchsorted(*x)), None, (cumulative, u))[1]
+    index = xp.reshape(xp.clip(index.T, 0, total - 1), (num, *machine.batch_shape))
+    state = states_at(machine, keep, index)
     s = machine.statistics(state)
     for key, name in zip(keys[1:], out, strict=True):
         unit = machine.structure.layers[name]

@@ -32,8 +32,8 @@ class RBM(BoltzmannMachine):
 
     Args:
         weight: W, shape (V, H).
-        visible_bias: b, shape (V,).
-        hidden_bias: c, shape (H,).
+        visible_bias: b, shape (V,); zero by default.
+        hidden_bias: c, shape (H,); zero by default.
         visible: unit of the visible layer; `Bernoulli(V)` by default.
         hidden: unit of the hidden layer; `Bernoulli(H)` by default.
 
@@ -44,16 +44,22 @@ class RBM(BoltzmannMachine):
     def __init__(
         self,
         weight: Array,
-        visible_bias: Array,
-        hidden_bias: Array,
+        visible_bias: Array | None = None,
+        hidden_bias: Array | None = None,
         *,
         visible: Unit | None = None,
         hidden: Unit | None = None,
     ) -> None:
         if len(np.shape(weight)) != 2:
-            raise ValueError(f"expected a weight of shape (V, H), got shape {tuple(np.shape(weight))}")
-        visible, hidden = visible or Bernoulli(np.shape(weight)[0]), hidden or Bernoulli(np.shape(weight)[1])
-        arrays = {"v.bias": visible_bias, "h.bias": hidden_bias, "v-h.weight": weight}
+            how = f"; for random weights use {type(self).__name__}.init(visible=6, hidden=3, rng=0)"
+            raise ValueError(f"expected a weight of shape (V, H), got shape {tuple(np.shape(weight))}{how}")
+        weight = self._array("v-h.weight", weight)
+        visible, hidden = (u or Bernoulli(n) for u, n in zip((visible, hidden), np.shape(weight), strict=True))
+        arrays = {
+            "v.bias": 0.0 * weight[:, 0] if visible_bias is None else visible_bias,
+            "h.bias": 0.0 * weight[0] if hidden_bias is None else hidden_bias,
+            "v-h.weight": weight,
+        }
         super().__init__({"v": visible, "h": hidden}, [Dense(("v", "h"))], arrays)
 
     @classmethod
@@ -91,8 +97,30 @@ class GaussianBernoulliRBM(RBM):
     p(v | h) = Normal(sigma^2 (b + W h), sigma) and p(h | v) = Bernoulli(sigmoid(c + W'v)).
     In the letters of the reference, b and W here are its b / sigma^2 and W / sigma^2.
 
+    Args:
+        weight: W, shape (V, H).
+        visible_bias: b, shape (V,); zero by default.
+        hidden_bias: c, shape (H,); zero by default.
+        visible_scale: standard deviation sigma of the visible units; None makes one for each a trained array, from 1.
+        visible: unit of the visible layer, in place of `Gaussian(V, scale=visible_scale)`.
+        hidden: unit of the hidden layer; `Bernoulli(H)` by default.
+
     Reference: Improved Learning of Gaussian-Bernoulli Restricted Boltzmann Machines (Cho et al., 2011), eq. 3-5.
     """
+
+    def __init__(
+        self,
+        weight: Array,
+        visible_bias: Array | None = None,
+        hidden_bias: Array | None = None,
+        *,
+        visible_scale: float | None = 1.0,
+        visible: Unit | None = None,
+        hidden: Unit | None = None,
+    ) -> None:
+        if visible is None and len(np.shape(weight)) == 2:
+            visible = Gaussian(np.shape(weight)[0], scale=visible_scale)
+        super().__init__(weight, visible_bias, hidden_bias, visible=visible, hidden=hidden)
 
     @classmethod
     def init(

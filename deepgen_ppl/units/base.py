@@ -66,9 +66,19 @@ class Unit(Registered, ABC):
         return self.states is not None
 
     @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value of a component of s(x), infinite where it has none."""
+        return (-np.inf, np.inf) if self.states is None else (float(self.states.min()), float(self.states.max()))
+
+    @property
     def bounded(self) -> bool:
         """Whether s(x) is bounded, so that every coupling is normalizable."""
-        return self.states is not None
+        return bool(np.isfinite(self.range).all())
+
+    def curvature(self, params: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """lambda where m(x) falls off as exp(-lambda s^2 / 2), shape (width,); None where it falls off more slowly."""
+        del params
+        return None
 
     def init_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Arrays of the base measure as (trained, fixed)."""
@@ -155,6 +165,8 @@ def mean_statistic(engine: Engine, unit: Unit, x: Any) -> np.ndarray:
     """Mean over the data of s(x), shape (width,), after checking the data."""
     x = np.asarray(engine.arrays.to_numpy(x))
     unit.check(x, "data")
+    if x.ndim != 2:
+        raise ValueError(f"expected data of shape (N, {unit.size}), got shape {x.shape}")
     like = engine.arrays.asarray(np.zeros(1, np.float32))
     s = engine.arrays.to_numpy(unit.statistic(engine, engine.arrays.asarray(x.astype(np.float32)), like))
     return s.reshape(-1, unit.width).mean(0, dtype=float)

@@ -43,6 +43,11 @@ class Categorical(Unit):
         """0..k-1."""
         return np.arange(self.num_states, dtype=float)
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """Components of one-hot vectors are 0 or 1."""
+        return 0.0, 1.0
+
     def _by_unit(self, engine: Engine, eta: Array) -> Array:
         return engine.xp.reshape(eta, (*eta.shape[:-1], self.size, self.num_states))
 

@@ -41,6 +41,10 @@ class Gaussian(Unit):
         log_sigma = {"log_sigma": np.full(self.size, math.log(1.0 if self.scale is None else self.scale))}
         return (log_sigma, {}) if self.scale is None else ({}, log_sigma)
 
+    def curvature(self, params: Mapping[str, np.ndarray]) -> np.ndarray:
+        """1 / sigma^2."""
+        return np.exp(-2.0 * params["log_sigma"].astype(float))
+
     def log_base(self, engine: Engine, x: Array, params: Params) -> Array:
         """-sum x^2 / (2 sigma^2)."""
         x = engine.arrays.cast(x, params["log_sigma"])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepgen_ppl.engine import Arrays, Control, Random, Special
+from deepgen_ppl.engine import Arrays, Control, Random, Special, native
 
 __all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL"]
 
@@ -16,10 +16,12 @@ __all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL"]
 def asarray(x: Any, like: Any = None, dtype: Any = None) -> jax.Array:
     """Array of the engine; see `Arrays`."""
     if like is not None:
-        return x.astype(like.dtype) if isinstance(x, jax.core.Tracer) else jnp.array(x, like.dtype)
+        if isinstance(x, jax.core.Tracer):
+            return x.astype(like.dtype)
+        return jnp.array(x if isinstance(x, jax.Array) else native(x), like.dtype)
     if dtype is None and isinstance(x, jax.Array):
         return x
-    x = x if isinstance(x, jax.core.Tracer) else np.asarray(x)
+    x = x if isinstance(x, jax.core.Tracer) else native(x)
     if dtype is not None:
         dtype = jnp.dtype(dtype)
     elif x.dtype.kind == "f":
@@ -43,9 +45,17 @@ ARRAYS = Arrays(
     asarray=asarray,
     to_numpy=lambda x: np.asarray(x),
     is_concrete=is_concrete,
+    is_constant=is_concrete,
     cast=lambda x, like: jnp.asarray(x).astype(like.dtype),
     mix=lambda beta, a, b: a + beta * (b - a),
 )
+
+
+def conv_transpose(y: jax.Array, w: jax.Array) -> jax.Array:
+    """The adjoint of `conv`: filters mirrored, over maps padded by what they reach."""
+    pads = [(n - 1, n - 1) for n in w.shape[2:]]
+    return jax.lax.conv_general_dilated(y, jnp.flip(jnp.swapaxes(w, 0, 1), (2, 3)), (1, 1), pads)
+
 
 SPECIAL = Special(
     sigmoid=jax.nn.sigmoid,
@@ -58,6 +68,8 @@ SPECIAL = Special(
         jnp.asarray(x).astype(jnp.int32), num_classes, dtype=like.dtype
     ),
     stop_gradient=jax.lax.stop_gradient,
+    conv=lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), "VALID"),
+    conv_transpose=conv_transpose,
 )
 
 

@@ -109,7 +109,7 @@ class Marginal(dist.Distribution):
         self.machine, self.block, self.hidden_bound, self.sampler = machine, block, hidden_bound, sampler
         self.exact = isinstance(log_normalizer, str)
         self.normalizer = None if self.exact else log_normalizer
-        super().__init__(event_shape=machine.blocks[block].shape, validate_args=validate_args)
+        super().__init__(machine.batch_shape, machine.blocks[block].shape, validate_args=validate_args)
 
     @staticmethod
     def constant(value: jax.Array, params: Any) -> jax.Array:
@@ -135,7 +135,7 @@ class Marginal(dist.Distribution):
         """Draws by the sampler, or exact ones."""
         x = marginal_draw(key, self.machine, self.block, math.prod(sample_shape), self.sampler)
         x = x.astype(jnp.int32) if self.machine.blocks[self.block].integer else x
-        return x.reshape(sample_shape + self.event_shape)
+        return x.reshape(sample_shape + self.batch_shape + self.event_shape)
 
     def __repr__(self) -> str:
         return f"Marginal({self.block!r} of {self.machine!r}, log_normalizer={self.log_normalizer!r})"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepgen_ppl.engine import Arrays, Control, Random, Special
+from deepgen_ppl.engine import Arrays, Control, Random, Special, native
 
 __all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL"]
 
@@ -20,12 +20,12 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.int
 def asarray(x: Any, like: Any = None, dtype: Any = None) -> torch.Tensor:
     """Array of the engine; see `Arrays`."""
     if like is not None:
-        own = x if isinstance(x, torch.Tensor) else torch.tensor(np.ascontiguousarray(x))
+        own = x if isinstance(x, torch.Tensor) else torch.tensor(native(x))
         return own.to(dtype=like.dtype, device=like.device)
     if isinstance(x, torch.Tensor) and dtype is None:
         return x
     if not isinstance(x, torch.Tensor):
-        x = np.asarray(x)
+        x = native(x)
         if dtype is None and x.dtype.kind == "f" and x.dtype != np.float64:
             dtype = torch.float32
         x = torch.tensor(x)
@@ -33,10 +33,16 @@ def asarray(x: Any, like: Any = None, dtype: Any = None) -> torch.Tensor:
     return x if dtype is None else x.to(dtype)
 
 
+def is_concrete(x: Any) -> bool:
+    """Whether the value of `x` can be read now."""
+    return not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
 ARRAYS = Arrays(
     asarray=asarray,
     to_numpy=lambda x: x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x),
-    is_concrete=lambda x: not torch._C._functorch.is_functorch_wrapped_tensor(x),
+    is_concrete=is_concrete,
+    is_constant=lambda x: is_concrete(x) and not (x.requires_grad and torch.is_grad_enabled()),
     cast=lambda x, like: torch.as_tensor(x).to(dtype=like.dtype, device=like.device),
     mix=lambda beta, a, b: a + beta * (b - a),
 )
@@ -58,6 +64,8 @@ SPECIAL = Special(
     lgamma=torch.lgamma,
     one_hot=lambda x, num_classes, like: torch.nn.functional.one_hot(x.long(), num_classes).to(like.dtype),
     stop_gradient=torch.Tensor.detach,
+    conv=torch.nn.functional.conv2d,
+    conv_transpose=torch.nn.functional.conv_transpose2d,
 )
 
 

@@ -91,7 +91,8 @@ class Marginal(TorchDistribution):
         check_marginal(machine, block, log_normalizer, hidden_bound)
         self.machine, self.block, self.hidden_bound, self.sampler = machine, block, hidden_bound, sampler
         self.log_normalizer = log_normalizer
-        super().__init__(event_shape=torch.Size(machine.blocks[block].shape), validate_args=validate_args)
+        batch, event = torch.Size(machine.batch_shape), torch.Size(machine.blocks[block].shape)
+        super().__init__(batch, event, validate_args=validate_args)
 
     @staticmethod
     def constant(value: torch.Tensor, params: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -129,7 +130,8 @@ class Marginal(TorchDistribution):
         shape = torch.Size(sample_shape) + self.batch_shape
         rng = torch.Generator(device=self.machine.like.device).manual_seed(int(torch.randint(2**62, ())))
         with torch.no_grad():
-            x = marginal_draw(rng, self.machine, self.block, math.prod(shape), self.sampler)
+            num = math.prod(shape) // math.prod(self.machine.batch_shape)
+            x = marginal_draw(rng, self.machine, self.block, num, self.sampler)
         return x.reshape(shape + self.event_shape)
 
     def __repr__(self) -> str:
