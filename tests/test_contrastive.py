@@ -415,7 +415,7 @@ def test_contrastive_divergence_refuses_coupled_hidden_layers(dg):
     with pytest.raises(
         ValueError, match=r"hidden layers are not coupled for ContrastiveDivergence, got DBM.*StochasticML"
     ):
-        ContrastiveDivergence().init(dg.engine.random.rng(0), m, x)
+        ContrastiveDivergence().init(dg.engine.random.rng(0), m, {"v": x})
 
 
 def test_only_persistent_chains_go_into_svi():

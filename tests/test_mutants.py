@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 import test_bounds
 import test_contrastive
+import test_contrastive_steps
 import test_kernels
 import test_machines
+import test_margins
+import test_randomness
 from gates import GateError, once
 
 from deepgen_ppl.energies import mean_field
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo
-from deepgen_ppl.log_z import ais
+from deepgen_ppl.log_z import ais, estimates
 from deepgen_ppl.objectives import contrastive
 from deepgen_ppl.units import spin
 
@@ -108,6 +111,93 @@ def test_an_inequality_would_pass_the_bound_without_its_entropy(dg):
     x = cases.arrays(dg, {"v": v}, m.like)["v"]
     faulty = cases.to_numpy(dg, without_entropy(m, x, mean_field.MeanField(30).solve(m, x)))
     assert (faulty < -truth.free_energies({"v": v})).all()
+
+
+def test_mean_field_of_the_first_batch_for_ever(dg, plant):
+    right, first = mean_field.MeanField.solve, {}
+
+    def solve(options, m, state):
+        eta = right(options, m, state)
+        first.update({n: first.get(n, e[:1]) for n, e in eta.items()})
+        return {n: first[n].expand(e.shape) for n, e in eta.items()}
+
+    test_contrastive_steps.check_steps(dg, "dbm2")
+    plant(mean_field.MeanField, "solve", solve)
+    with fails:
+        test_contrastive_steps.check_steps(dg, "dbm2")
+
+
+def test_mean_field_that_is_differentiated(dg, plant, param_store):
+    def solve(options, m, v):
+        eta = {n: m.params[f"{n}.bias"].expand(len(v), -1) for n in m.structure.hidden}
+        for color in [("h1", "h3"), ("h2",)] * options.iterations:
+            s = m.statistics({"v": v}) | mean_field.mean_statistics(m, eta)
+            eta = eta | {n: m.natural(n, s) for n in color}
+        return eta
+
+    plant(mean_field.MeanField, "solve", solve)
+    with fails:
+        test_contrastive_steps.check_learner(dg, "dbm3_centered")
+
+
+def test_contrastive_divergence_from_its_last_particles(dg, plant):
+    right, last = contrastive.ContrastiveDivergence.particles, {}
+
+    def particles(objective, rng, m, chains, data):
+        chains = right(objective, rng, m, chains, last or data)
+        last.update(v=chains.position["v"])
+        return chains
+
+    test_contrastive_steps.check_divergence(dg)
+    plant(contrastive.ContrastiveDivergence, "particles", particles)
+    with fails:
+        test_contrastive_steps.check_divergence(dg)
+
+
+def test_padded_rows_in_the_means(dg, plant):
+    right = contrastive._shares
+    test_contrastive_steps.check_means_of_a_padded_batch(dg)
+    plant(contrastive, "_shares", lambda m, batch, mask: right(m, batch, None))
+    with fails:
+        test_contrastive_steps.check_means_of_a_padded_batch(dg)
+
+
+def test_weights_of_rows_forgotten_by_the_chains(dg, plant):
+    right = contrastive.StochasticML.negative
+
+    def negative(objective, m, chains, share):
+        return right(objective, m, chains, share / share.sum())
+
+    plant(contrastive.StochasticML, "negative", negative)
+    with fails:
+        test_contrastive_steps.check_steps(dg, "rbm_centered", weighted=True)
+
+
+def test_one_noise_for_every_step(dg, plant):
+    def step(kernel, rng, target, state):
+        return noisy(kernel, rng.manual_seed(0), target, state)
+
+    noisy = test_contrastive_steps.Noisy.step
+    plant(test_contrastive_steps.Noisy, "step", step)
+    with fails:
+        test_contrastive_steps.check_noise_of_steps(dg)
+
+
+def test_one_key_for_all(dg_numpyro, plant):
+    """On JAX: `split` gives the key itself."""
+    import jax
+
+    plant(jax.random, "split", lambda key, num=2: jax.numpy.stack([key] * num))
+    with pytest.raises(GateError):
+        test_randomness.check_spread_over_globals(dg_numpyro, once)
+    with fails:
+        test_contrastive_steps.check_noise_of_steps(dg_numpyro)
+
+
+def test_margin_in_decimal_logarithms(dg, plant):
+    plant(estimates, "CERTIFIED", np.log10(40))
+    with fails:
+        test_margins.check_coverage(dg, 0.1)
 
 
 def test_mean_field_updates_of_all_layers_at_once(dg, plant):

@@ -18,7 +18,7 @@ import numpy as np
 
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.options import check_options, integer
-from deepgen_ppl.typing import Array
+from deepgen_ppl.typing import Array, State
 
 __all__ = ["MeanField", "mean_field_bound"]
 
@@ -36,16 +36,17 @@ class MeanField:
     def __post_init__(self) -> None:
         check_options(self, iterations=integer(self.iterations, "iterations"))
 
-    def solve(self, machine: BoltzmannMachine, v: Array) -> dict[str, Array]:
+    def solve(self, machine: BoltzmannMachine, v: State | Array) -> dict[str, Array]:
         """Natural parameters of q for each hidden layer, shapes (..., width), as constants of differentiation.
 
         Args:
             machine: the machine.
-            v: values of the visible layer, shape (..., V).
+            v: values of the observed layers, or an array (..., V) for the visible layer alone.
         """
-        engine, hidden = machine.engine, machine.structure.hidden
-        s_v = machine.statistics({machine.structure.visible: v})
-        lead = np.broadcast_shapes(tuple(v.shape[:-1]), machine.batch_shape)
+        state = _observed(machine, v)
+        engine, hidden = machine.engine, [n for n in machine.structure.names if n not in state]
+        s_v = machine.statistics(state)
+        lead = np.broadcast_shapes(tuple(next(iter(state.values())).shape[:-1]), machine.batch_shape)
         eta = {n: engine.xp.broadcast_to(b, (*lead, b.shape[-1])) for n, b in ((n, machine.bias(n)) for n in hidden)}
         colors = [[n for n in color if n in hidden] for color in machine.structure.sweep]
 
@@ -59,23 +60,27 @@ class MeanField:
         return {n: engine.special.stop_gradient(e) for n, e in eta.items()}
 
 
+def _observed(machine: BoltzmannMachine, v: State | Array) -> State:
+    return v if isinstance(v, Mapping) else {machine.structure.visible: v}
+
+
 def mean_statistics(machine: BoltzmannMachine, eta: Mapping[str, Array]) -> dict[str, Array]:
     """Centered mean statistics mu_l - offset_l under q."""
     layers, engine = machine.structure.layers, machine.engine
     return {n: machine.center(n, layers[n].mean(engine, e, machine.layer_arrays(n))) for n, e in eta.items()}
 
 
-def mean_field_bound(machine: BoltzmannMachine, v: Array, eta: Mapping[str, Array]) -> Array:
+def mean_field_bound(machine: BoltzmannMachine, v: State | Array, eta: Mapping[str, Array]) -> Array:
     """L(q), shape (...) in nats: a lower bound on log f(v) at any `eta`.
 
     Args:
         machine: the machine.
-        v: values of the visible layer, shape (..., V).
+        v: values of the observed layers, or an array (..., V) for the visible layer alone.
         eta: natural parameters of q for each hidden layer, shapes (..., width).
     """
-    engine, layers, visible = machine.engine, machine.structure.layers, machine.structure.visible
-    s = machine.statistics({visible: v}) | mean_statistics(machine, eta)
-    bound = machine.log_base({visible: v}) - machine.linear_energy(s)
+    engine, layers, state = machine.engine, machine.structure.layers, _observed(machine, v)
+    s = machine.statistics(state) | mean_statistics(machine, eta)
+    bound = machine.log_base(state) - machine.linear_energy(s)
     for n, e in eta.items():
         arrays = machine.layer_arrays(n)
         mu = layers[n].mean(engine, e, arrays)

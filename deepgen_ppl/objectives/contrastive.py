@@ -1,10 +1,11 @@
 r"""Learning machines by gradients of the log-likelihood whose negative phase is sampled.
 
-    d log p(x) = - E_data[ dF(x) ] + E_model[ dF(x~) ]
+    sum_n w_n d log p(x_n) / N = - sum_n (w_n / N) dF(x_n) + sum_n (w_n / N) E_model[ dF(x~) ]
 
+x_n are the layers that the data name, w_n the weight of row n (one, where the data have none), N the number of rows.
 Each phase is averaged over its own chains. With stochastic maximum likelihood (persistent contrastive divergence) the
-particles x~ are chains that go on from step to step; with contrastive divergence they start at the data. Coupled hidden
-layers take a mean-field positive phase: F is replaced by -L(q) at its fixed point.
+particles x~ are chains that go on from step to step; with contrastive divergence each starts at a row of the data.
+Coupled hidden layers take a mean-field positive phase: F is replaced by -L(q) at its fixed point.
 
 In a centered machine the offsets follow a moving average of the layers' means, and the biases move along so that p(x)
 stays the same.
@@ -17,23 +18,37 @@ section 2; Hinton (2002), eq. 8; Salakhutdinov & Hinton (2009), section 2; How t
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from deepgen_ppl.data import Batch
+from deepgen_ppl.data import WEIGHT, Batch, num_rows
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.mean_field import MeanField, mean_field_bound, mean_statistics
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsState
 from deepgen_ppl.kernels.kernel import Kernel
-from deepgen_ppl.log_z.policies import log_unnormalized, negative_phase
+from deepgen_ppl.log_z.policies import negative_phase
 from deepgen_ppl.objectives.learner import MachineLearner
 from deepgen_ppl.objectives.objective import Objective
 from deepgen_ppl.options import check_options, instance, integer, one_of, real
-from deepgen_ppl.typing import Array, Rng
+from deepgen_ppl.typing import Array, Rng, State
 
-__all__ = ["ContrastiveDivergence", "ContrastiveObjective", "StochasticML"]
+__all__ = ["ContrastiveDivergence", "ContrastiveObjective", "PhaseState", "StochasticML"]
+
+
+class PhaseState(NamedTuple):
+    """The phases of a step, and what goes from step to step.
+
+    Attributes:
+        chains: state of the kernel; empty between the steps of chains that start at the data.
+        eta: natural parameters of the positive phase of coupled hidden layers; empty between steps.
+        means: mean statistics of the last batch, which the offsets follow; empty where they stay.
+    """
+
+    chains: Any
+    eta: dict[str, Array]
+    means: dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -45,39 +60,59 @@ class ContrastiveObjective(Objective):
 
     Args:
         kernel: transition of the particles, one step an update.
-        hidden_bound: positive phase of coupled hidden layers.
         offset_rate: rate of the moving average that the offsets of a centered machine follow; 0 keeps them.
         offsets: `data` (means of the positive phase) or `average` (of both phases: the enhanced gradient).
     """
 
     kernel: Kernel = field(default_factory=BlockGibbs)
-    hidden_bound: MeanField = field(default_factory=MeanField)
+    _: KW_ONLY
     offset_rate: float = 0.01
     offsets: Literal["data", "average"] = "data"
 
     monitor: ClassVar[str] = "free_energy_gap"
+    has_value: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("free_energy", "structure")
+    default_optimizer: ClassVar[tuple[str, float]] = ("sgd", 0.05)
 
     def __post_init__(self) -> None:
         check_options(
             self,
             kernel=instance(self.kernel, "kernel", Kernel, "a kernel, such as BlockGibbs(sweeps=1)"),
-            hidden_bound=instance(self.hidden_bound, "hidden_bound", MeanField, "MeanField(...)"),
             offset_rate=real(self.offset_rate, "offset_rate", low=0, high=1),
             offsets=one_of(self.offsets, "offsets", ("data", "average")),
         )
 
+    def check(self, model: Any) -> None:
+        """Check that the model is a machine, and that row weights cannot be taken for one of its layers."""
+        super().check(model)
+        if WEIGHT in model.inputs:
+            raise ValueError(f"expected no layer named {WEIGHT!r}, the name of row weights, got {model!r}")
+
     @abstractmethod
-    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, x: Array) -> Any:
+    def first_chains(self, rng: Rng, model: BoltzmannMachine, data: State) -> Any:
+        """What there is of the particles before the first step."""
+
+    @abstractmethod
+    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, data: State) -> Any:
         """State of the kernel after the step that precedes an update."""
 
-    def init_state(self, rng: Rng, model: BoltzmannMachine, x: Array, chains: Any) -> PhaseState:
-        """State with these chains, the positive phase of the first batch, and the offsets themselves for means."""
-        means = {n: model.constants[f"{n}.offset"] for n in _centered(model)} if self._moves(model) else {}
-        return PhaseState(chains, self._positive(model, x), means)
+    @abstractmethod
+    def negative(self, model: BoltzmannMachine, chains: Any, share: Array) -> Array:
+        """sum_n share_n E_particles[-F], a scalar in nats, for shares w_n / N of the rows."""
 
-    def _positive(self, model: BoltzmannMachine, x: Array) -> dict[str, Array]:
-        coupled = not model.structure.independent(model.structure.hidden)
-        return self.hidden_bound.solve(model, x) if coupled else {}
+    def positive(self, model: BoltzmannMachine, data: State) -> dict[str, Array]:
+        """Natural parameters of coupled hidden layers; empty where the layers are summed out exactly."""
+        del model, data
+        return {}
+
+    def kept(self, state: PhaseState) -> PhaseState:
+        """What goes on to the next step, whatever the number of its rows."""
+        return state._replace(eta={})
+
+    def init(self, rng: Rng, model: BoltzmannMachine, batch: Batch) -> PhaseState:
+        """The first chains, and the offsets themselves for means."""
+        means = {n: model.constants[f"{n}.offset"] for n in _centered(model)} if self._moves(model) else {}
+        return PhaseState(self.first_chains(rng, model, _layers(model, batch)), {}, means)
 
     def _moves(self, model: BoltzmannMachine) -> bool:
         return self.offset_rate > 0 and bool(_centered(model))
@@ -86,12 +121,12 @@ class ContrastiveObjective(Objective):
         self, rng: Rng, model: BoltzmannMachine, state: PhaseState, batch: Batch, mask: Array | None
     ) -> tuple[BoltzmannMachine, PhaseState]:
         """Move the offsets by the last batch's means, take one step of the particles, settle the positive phase."""
-        x = batch[model.structure.visible]
+        data = _layers(model, batch)
         if self._moves(model):
             model = self._recentered(model, state.means)
-        chains = self.particles(rng, model, state.chains, x)
-        eta = self._positive(model, x)
-        means = self._means(model, eta, chains, x, mask) if self._moves(model) else {}
+        chains = self.particles(rng, model, state.chains, data)
+        eta = self.positive(model, data)
+        means = self._means(model, eta, chains, data, _shares(model, batch, mask)) if self._moves(model) else {}
         return model, PhaseState(chains, eta, means)
 
     def _recentered(self, model: BoltzmannMachine, means: dict[str, Array]) -> BoltzmannMachine:
@@ -101,51 +136,47 @@ class ContrastiveObjective(Objective):
         return model.with_params(new.params).with_constants({k: new.constants[k] for k in model.constants})
 
     def _means(
-        self, model: BoltzmannMachine, eta: dict[str, Array], chains: Any, x: Array, mask: Array | None
+        self, model: BoltzmannMachine, eta: dict[str, Array], chains: Any, data: State, share: Array
     ) -> dict[str, Array]:
-        """Mean statistics of the centered layers, shapes (width,)."""
-        visible, mean = model.structure.visible, model.engine.xp.mean
-        data = model.statistics({visible: x})
-        data |= mean_statistics(model, eta or {n: model.natural(n, data) for n in model.structure.hidden})
+        """Mean statistics of the centered layers, shapes (width,); the offsets where no row counts."""
+        xp = model.engine.xp
+        s = model.statistics(data)
+        eta = eta or {n: model.natural(n, s) for n in model.structure.names if n not in data}
+        s |= mean_statistics(model, eta)
         drawn = model.statistics(chains.position) if self.offsets == "average" else {}
+        total = xp.sum(share)
+        total = xp.where(total > 0, total, 1.0)
         out = {}
         for n in _centered(model):
-            rows = mean(data[n], axis=0) if mask is None else (mask @ data[n]) / model.engine.xp.sum(mask)
-            mu = rows if n not in drawn else 0.5 * (rows + mean(drawn[n], axis=0))
+            mu = (share @ s[n]) / total
+            mu = mu if n not in drawn else 0.5 * (mu + xp.mean(drawn[n], axis=0))
             out[n] = mu + model.constants[f"{n}.offset"]
         return out
 
     def batch_loss(
         self, rng: Rng, model: BoltzmannMachine, state: PhaseState, batch: Batch, mask: Array | None, num_data: int
     ) -> tuple[Array, PhaseState]:
-        """E_data[F] - E_particles[F], each phase averaged over its own rows."""
-        x = batch[model.structure.visible]
-        xp = model.engine.xp
-        if state.eta:
-            log_f = mean_field_bound(model, x, state.eta)
-        else:
-            log_f = log_unnormalized(model, model.structure.visible, x, None)
-        positive = xp.mean(log_f) if mask is None else xp.sum(mask * log_f) / xp.sum(mask)
-        return negative_phase(model, state.chains.position, self.weights(x, mask)) - positive, state
-
-    def weights(self, x: Array, mask: Array | None) -> Array | None:
-        """Weights of the particles, None for equal ones."""
-        del x, mask
-        return None
+        """sum_n (w_n / N) (F(x_n) - E_particles[F]), each phase averaged over its own rows."""
+        data, share = _layers(model, batch), _shares(model, batch, mask)
+        log_f = mean_field_bound(model, data, state.eta) if state.eta else -model.free_energy(data)
+        loss = self.negative(model, state.chains, share) - model.engine.xp.sum(share * log_f)
+        return loss, self.kept(state)
 
 
-class PhaseState(NamedTuple):
-    """What goes from step to step.
+def _layers(model: BoltzmannMachine, batch: Batch) -> dict[str, Array]:
+    """The layers that the data name; all others are hidden."""
+    return {n: batch[n] for n in model.structure.names if n in batch}
 
-    Attributes:
-        chains: state of the kernel.
-        eta: natural parameters of the positive phase of coupled hidden layers; empty where they are not coupled.
-        means: mean statistics of the last batch, which the offsets follow; empty where they stay.
-    """
 
-    chains: Any
-    eta: dict[str, Array]
-    means: dict[str, Array]
+def _hidden(model: BoltzmannMachine, data: State) -> list[str]:
+    return [n for n in model.structure.names if n not in data]
+
+
+def _shares(model: BoltzmannMachine, batch: Batch, mask: Array | None) -> Array:
+    """w_n / N of each row, zero for rows that pad the batch; shape (B,)."""
+    rows = model.engine.arrays.asarray(np.ones(num_rows(batch)), like=model.like) if mask is None else mask
+    share = rows / model.engine.xp.sum(rows)
+    return share * batch[WEIGHT] if WEIGHT in batch else share
 
 
 def _centered(model: BoltzmannMachine) -> tuple[str, ...]:
@@ -164,20 +195,33 @@ class StochasticML(ContrastiveObjective):
         offsets: `data` or `average`.
     """
 
+    _: KW_ONLY
     num_chains: int = 100
+    hidden_bound: MeanField = field(default_factory=MeanField)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_options(self, num_chains=integer(self.num_chains, "num_chains"))
+        check_options(
+            self,
+            num_chains=integer(self.num_chains, "num_chains"),
+            hidden_bound=instance(self.hidden_bound, "hidden_bound", MeanField, "MeanField(...)"),
+        )
 
-    def init(self, rng: Rng, model: BoltzmannMachine, batch: Batch) -> PhaseState:
+    def first_chains(self, rng: Rng, model: BoltzmannMachine, data: State) -> Any:
         """Chains that start as if the couplings were cut."""
-        x = batch[model.structure.visible]
-        return self.init_state(rng, model, x, self.kernel.init(rng, model, self.num_chains))
+        return self.kernel.init(rng, model, self.num_chains)
 
-    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, x: Array) -> Any:
+    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, data: State) -> Any:
         """One step of the persistent chains."""
         return self.kernel.step(rng, model, chains)[0]
+
+    def negative(self, model: BoltzmannMachine, chains: Any, share: Array) -> Array:
+        """The same mean over the chains for every row."""
+        return model.engine.xp.sum(share) * negative_phase(model, chains.position)
+
+    def positive(self, model: BoltzmannMachine, data: State) -> dict[str, Array]:
+        """The mean field, where hidden layers are coupled."""
+        return {} if model.structure.independent(_hidden(model, data)) else self.hidden_bound.solve(model, data)
 
     def on(self, machine: BoltzmannMachine, *, rng: Rng | int = 0) -> MachineLearner:
         """The machine as a program for the host's own SVI, with this objective as its loss.
@@ -188,6 +232,7 @@ class StochasticML(ContrastiveObjective):
         >>> learner = dg.StochasticML(num_chains=10).on(rbm)
         >>> svi = numpyro.infer.SVI(learner.model, learner.guide, optax.sgd(0.1), learner.loss)
         """
+        self.check(machine)
         return MachineLearner(
             machine, kernel=self.kernel, num_chains=self.num_chains, hidden_bound=self.hidden_bound, rng=rng
         )
@@ -199,38 +244,42 @@ class ContrastiveDivergence(ContrastiveObjective):
 
     Args:
         kernel: `BlockGibbs(sweeps=k)`.
-        hidden_bound: not used: the hidden layers must not be coupled.
         offset_rate: rate of the moving average that the offsets of a centered machine follow; 0 keeps them.
         offsets: `data` or `average`.
     """
 
-    def init(self, rng: Rng, model: BoltzmannMachine, batch: Batch) -> PhaseState:
-        """Nothing is kept between steps.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        instance(self.kernel, "kernel", BlockGibbs, "BlockGibbs(sweeps=...), whose chains can start at the data,")
+
+    def first_chains(self, rng: Rng, model: BoltzmannMachine, data: State) -> Any:
+        """None: every step starts at its own data.
 
         Raises:
-            ValueError: if the hidden layers are coupled, so that the data do not say where they start.
+            ValueError: if the data do not say where the hidden layers start.
         """
-        if not model.structure.independent(model.structure.hidden):
+        hidden = _hidden(model, data)
+        order = [n for group in model.structure.sweep for n in group]
+        if not model.structure.independent(hidden) or set(order[: len(hidden)]) != set(hidden):
             raise ValueError(
-                f"expected a machine whose hidden layers are not coupled for ContrastiveDivergence, got {model!r}: "
-                "use StochasticML"
+                f"expected a machine whose hidden layers are not coupled for ContrastiveDivergence, got {model!r} with "
+                f"the hidden layers {hidden}: use StochasticML"
             )
-        x = batch[model.structure.visible]
-        return self.init_state(rng, model, x, self._start(model, x))
+        return {}
 
-    @staticmethod
-    def _start(model: BoltzmannMachine, x: Array) -> GibbsState:
-        engine, rows = model.engine, x.shape[0]
-        zeros = {
-            n: engine.arrays.asarray(np.zeros(model.structure.layers[n].size), like=x) for n in model.structure.hidden
-        }
-        empty = {n: engine.xp.broadcast_to(zero, (rows, *zero.shape)) for n, zero in zeros.items()}
-        return GibbsState({model.structure.visible: x, **empty})
-
-    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, x: Array) -> Any:
+    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, data: State) -> Any:
         """k sweeps from the data; the first draws the hidden layers."""
-        return self.kernel.step(rng, model, self._start(model, x))[0]
+        engine, rows = model.engine, num_rows(data)
+        empty = {
+            n: engine.arrays.asarray(np.zeros((rows, model.structure.layers[n].size)), like=model.like)
+            for n in _hidden(model, data)
+        }
+        return self.kernel.step(rng, model, GibbsState({**data, **empty}))[0]
 
-    def weights(self, x: Array, mask: Array | None) -> Array | None:
-        """Rows that pad a batch have no particle."""
-        return None if mask is None else mask / mask.sum()
+    def negative(self, model: BoltzmannMachine, chains: Any, share: Array) -> Array:
+        """Each row has a particle of its own."""
+        return negative_phase(model, chains.position, share)
+
+    def kept(self, state: PhaseState) -> PhaseState:
+        """No chains."""
+        return super().kept(state)._replace(chains={})

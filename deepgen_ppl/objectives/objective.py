@@ -29,11 +29,29 @@ __all__ = ["Objective", "ProgramObjective"]
 class Objective(ABC):
     """What `fit` minimizes. Subclasses are frozen dataclasses of options.
 
-    `has_value` says whether the loss is a number that means something, or only its gradient is.
+    Attributes:
+        monitor: name of the loss in the history.
+        has_value: whether the loss is a number to judge a model by; of others only the gradient means anything.
+        needs: members that a model must have.
+        default_optimizer: name and learning rate of the optimizer where none is given.
     """
 
     monitor: ClassVar[str] = "loss"
     has_value: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ()
+    default_optimizer: ClassVar[tuple[str, float]] = ("adam", 1e-3)
+
+    def check(self, model: Any) -> None:
+        """Check that the model has what the objective needs of it.
+
+        Raises:
+            TypeError: for a model that lacks one of the members `needs`.
+        """
+        if missing := [name for name in self.needs if not hasattr(model, name)]:
+            raise TypeError(
+                f"expected a model with {' and '.join(self.needs)} for {type(self).__name__}, "
+                f"got {type(model).__name__}, which has no {' and no '.join(missing)}"
+            )
 
     @abstractmethod
     def init(self, rng: Rng, model: Any, batch: Batch) -> Any:
@@ -76,6 +94,7 @@ class ProgramObjective(Objective):
     plate: str = "data"
     max_plate_nesting: int = 1
 
+    needs: ClassVar[tuple[str, ...]] = ("model", "guide")
     pathwise: ClassVar[bool] = True
     analytic_kl: ClassVar[bool] = False
     least_particles: ClassVar[int] = 1
