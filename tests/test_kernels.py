@@ -1,6 +1,10 @@
 """Kernels leave the law of their machine invariant, reach all of it, and are the hosts' own MCMC kernels."""
 
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import cases
 import numpy as np
@@ -362,11 +366,169 @@ def test_pyro_separated_chains_have_a_large_r_hat(dg_pyro):
     assert gelman_rubin(on, chain_dim=1, sample_dim=0) > 1.5
 
 
+@pytest.fixture
+def cpus(monkeypatch):
+    """`cpus(n)`: Pyro runs chains in processes of their own where it sees more than n of them, else in turn."""
+    import torch.multiprocessing
+
+    return lambda n: monkeypatch.setattr(torch.multiprocessing, "cpu_count", lambda: n)
+
+
+@pytest.mark.filterwarnings("ignore:num_chains=2 is more than available_cpu:UserWarning")
+@pytest.mark.parametrize("together", [1, 3])
+def test_pyro_chains_of_the_hosts_own(dg_pyro, cpus, together):
+    """`MCMC(num_chains=2)`: each of its chains starts anew and is a chain for ArviZ."""
+    import pyro
+    import torch
+    from pyro.infer import MCMC
+    from pyro.ops.stats import gelman_rubin
+
+    cpus(1)
+    m, start = separated(dg_pyro)
+    start = {n: np.repeat(x[:, None], together, 1) for n, x in start.items()}
+    pyro.set_rng_seed(0)
+    mcmc = MCMC(
+        BlockGibbs().on(m, num_chains=together),
+        num_samples=50,
+        warmup_steps=10,
+        num_chains=2,
+        disable_progbar=True,
+        initial_params=cases.arrays(dg_pyro, start, m.like),
+    )
+    mcmc.run()
+    position, stats = dg_pyro.engine.host.kernel.by_chain(mcmc)
+    assert {n: x.shape for n, x in position.items()} == {"v": (2 * together, 50, 6), "h": (2 * together, 50, 2)}
+    assert stats["acceptance_rate"].shape == (2 * together, 50)
+    on = position["v"].mean(-1)
+    assert (on[:together].mean(1) < 0.2).all()
+    assert (on[together:].mean(1) > 0.8).all()
+    assert gelman_rubin(torch.as_tensor(on), chain_dim=0, sample_dim=1) > 1.5
+    az = pytest.importorskip("arviz")
+    assert dg_pyro.to_arviz(mcmc, model=m).posterior["v_mean"].shape == (2 * together, 50)
+    if int(az.__version__.split(".")[0]) == 0:
+        assert az.from_pyro(mcmc).posterior["v"].shape == (2, 50, together, 6)
+
+
+@pytest.mark.filterwarnings("ignore:num_chains=2 is more than available_cpu:UserWarning")
+def test_pyro_starts_are_those_of_one_run(dg_pyro, cpus):
+    """A kernel that has run from a given start runs from its own the next time; flat starts of one chain are taken."""
+    import pyro
+    from pyro.infer import MCMC
+
+    cpus(1)
+    m, start = separated(dg_pyro)
+    start = {n: x[1:] for n, x in cases.arrays(dg_pyro, start, m.like).items()}
+    kernel = BlockGibbs().on(m)
+    pyro.set_rng_seed(1)
+    for given in ({n: x[0] for n, x in start.items()}, start):
+        mcmc = MCMC(kernel, num_samples=5, warmup_steps=0, initial_params=given, disable_progbar=True)
+        mcmc.run()
+        assert float(mcmc.get_samples()["v"].mean()) > 0.8
+    mcmc = MCMC(kernel, num_samples=5, warmup_steps=0, disable_progbar=True)
+    mcmc.run()
+    assert float(mcmc.get_samples()["v"].mean()) < 0.2
+
+
+IN_PROCESSES = """
+import numpy as np, pyro, torch, torch.multiprocessing
+from pyro.infer import MCMC
+import deepgen_ppl.pyro as dg
+from kernel_cases import FlipOne
+
+torch.multiprocessing.cpu_count = lambda: 8
+m = dg.RBM.init(rng=0, visible=6, hidden=2)
+options = {"num_samples": 20, "warmup_steps": 5, "num_chains": 2, "disable_progbar": True}
+mcmc = MCMC(FlipOne().on(m, num_chains=3), **options)
+mcmc.run()
+position, stats = dg.engine.host.kernel.by_chain(mcmc)
+assert position["v"].shape == (6, 20, 6), position["v"].shape
+assert stats["both_energies"].shape == (6, 20, 2), stats["both_energies"].shape
+assert not np.array_equal(stats["both_energies"][:3], stats["both_energies"][3:])
+mcmc = MCMC(dg.BlockGibbs().on(m), initial_params={"v": torch.zeros(2, 6), "h": torch.ones(2, 2)}, **options)
+try:
+    mcmc.run()
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_pyro_chains_in_processes():
+    """Pyro's processes hand their Info on; it would start them all where the last was told to, which is refused."""
+    pytest.importorskip("pyro", exc_type=ModuleNotFoundError)
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", IN_PROCESSES],
+        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "expected kernel.on(machine, num_chains=C) in MCMC(num_chains=1) for initial_params" in done.stdout
+
+
 def test_pyro_needs_a_chain(dg_pyro):
-    with pytest.raises(ValueError, match="at least one chain, got num_chains=0"):
+    with pytest.raises(ValueError, match="expected a positive integer for num_chains, got 0"):
         BlockGibbs().on(cases.machine(dg_pyro, "rbm", np.float32), num_chains=0)
 
 
 def test_host_kernels_say_what_they_are(dg):
     m = cases.machine(dg, "rbm", np.float32)
     assert repr(BlockGibbs(3).on(m)).startswith("BlockGibbs(sweeps=3).on(RBM(v: Bernoulli(4), h: Bernoulli(3); v-h; ")
+
+
+# --- a block of NumPyro's composable kernel
+
+
+def test_numpyro_block_beside_hmc(dg_numpyro):
+    """t ~ N(0, 1) shifts the visible biases, y ~ N(t, 1) is seen: HMC moves t and block Gibbs the machine's layers."""
+    import jax
+    import numpyro
+    from numpyro.distributions import Normal
+    from numpyro.infer import HMC, MCMC, Gibbs
+
+    m = cases.machine(dg_numpyro, "rbm", np.float32)
+
+    def at(t):
+        return m.with_params({"v.bias": m.params["v.bias"] + t})
+
+    def model(y):
+        t = numpyro.sample("t", Normal(0.0, 1.0))
+        numpyro.sample("y", Normal(t, 1.0), obs=y)
+        numpyro.sample("v", at(t).marginal("v", log_normalizer="exact"))
+
+    block = BlockGibbs(3).block(lambda sites: at(sites["t"]))
+    assert repr(block).startswith("BlockGibbs(sweeps=3).block(")
+    kernel = Gibbs([(block, ["v"]), (HMC(model, trajectory_length=1.0, find_heuristic_step_size=False), ["t"])])
+    mcmc = MCMC(kernel, num_warmup=300, num_samples=8000, num_chains=2, chain_method="sequential", progress_bar=False)
+    mcmc.run(jax.random.key(0), 0.8, extra_fields=("block_states.0.info.acceptance_rate",))
+    draws = mcmc.get_samples(group_by_chain=True)
+    t, v = np.asarray(draws["t"], float)[..., None], np.asarray(draws["v"], float)
+    assert (np.asarray(mcmc.get_extra_fields()["block_states.0.info.acceptance_rate"]) == 1).all()
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(30)  # t given y is N(y / 2, 1 / 2), whatever v
+    case, mean, product = CASES["rbm"], 0.0, 0.0
+    for node, weight in zip(0.4 + nodes / np.sqrt(2), weights / weights.sum(), strict=True):
+        params = {**case.params, "v.bias": case.params["v.bias"] + node}
+        states, p = type(oracle("rbm"))(case.energy, params, case.blocks).law(["v"])
+        mean, product = mean + weight * (p @ states["v"]), product + weight * node * (p @ states["v"])
+    got = np.concatenate([v, t * v, t], axis=-1)
+    gate_mean(batches(got, 40), np.concatenate([mean, product, [0.4]]), 0.02)
+
+
+def test_blocks_are_refused_where_there_are_none(dg_pyro, monkeypatch):
+    from deepgen_ppl.kernels.kernel import Kernel
+
+    m = cases.machine(dg_pyro, "rbm", np.float32)
+    if Kernel.host_block is not None:  # both faces are in use
+        block = BlockGibbs().block(lambda sites: m)
+        with pytest.raises(TypeError, match=r"expected an energy of deepgen_ppl.numpyro .* NumPyro's Gibbs, got RBM"):
+            block.init(None, 0, {}, (), {})
+    monkeypatch.setattr(Kernel, "host_block", None)
+    with pytest.raises(NotImplementedError, match=r"expected NumPyro .*: Pyro has no kernel made of blocks"):
+        BlockGibbs().block(lambda sites: m)
+
+
+def test_kernels_move_energies_and_nothing_else(dg):
+    vae = dg.VAE.init(dg.Bernoulli(4), rng=0, latent=2, hidden=(3,))
+    for wrong in (vae, None, "rbm"):
+        with pytest.raises(TypeError, match="expected an energy, such as a Boltzmann machine, for target, got"):
+            BlockGibbs().on(wrong)

@@ -121,8 +121,13 @@ def test_other_policies_are_refused(dg):
     for wrong in (3.0, "ais", {"value": 1.0}):
         with pytest.raises(TypeError, match=r"expected log_normalizer to be 'exact', a LogNormalizer"):
             m.marginal(log_normalizer=wrong)
-    with pytest.raises(ValueError, match=r"expected a layer among \['v', 'h'\], got 'x'"):
-        m.marginal("x", log_normalizer="exact")
+    for wrong in ("x", "", 0):
+        with pytest.raises(ValueError, match=rf"expected a layer among \['v', 'h'\], got {wrong!r}"):
+            m.marginal(wrong, log_normalizer="exact")
+    with pytest.raises(TypeError, match=r"expected MeanField\(...\) for hidden_bound, got 'mean field'"):
+        m.marginal(hidden_bound="mean field")
+    with pytest.raises(TypeError, match=r"expected a kernel, such as BlockGibbs.* for sampler, got 'gibbs'"):
+        m.marginal(sampler="gibbs")
 
 
 def test_estimate_belongs_to_its_parameters(dg):
@@ -132,6 +137,97 @@ def test_estimate_belongs_to_its_parameters(dg):
     other = m.with_params({"v.bias": m.params["v.bias"] + 0.01})
     with pytest.raises(ValueError, match="computed at these parameters, got one that belongs to others"):
         other.marginal(log_normalizer=exact)
+
+
+def other_units(dg):
+    """Spins with the arrays of the Bernoulli machine."""
+    p = cases.machine(dg, "rbm", np.float32).params
+    return dg.RBM(p["v-h.weight"], p["v.bias"], p["h.bias"], visible=dg.Spin(4), hidden=dg.Spin(3))
+
+
+def test_estimate_belongs_to_its_units(dg):
+    """Bernoulli and Spin machines with the same arrays have other normalizers, eager and traced."""
+    m = cases.machine(dg, "rbm", np.float32)
+    for normalizer in (dg.exact_log_normalizer(m), dg.ais(m, rng=0, betas=5, num_runs=200)):
+        with pytest.raises(ValueError, match=r"expected a log normalizer of RBM\(v: Spin.*belongs to RBM\(v: Bern"):
+            other_units(dg).marginal(log_normalizer=normalizer)
+
+    def traced(dg, params):
+        return other_units(dg).with_params(params).marginal(log_normalizer=normalizer).log_prob(m.like).sum()
+
+    with pytest.raises(ValueError, match="expected a log normalizer of"):
+        dg.engine.control.value_and_grad(lambda params: traced(dg, params))(m.params)
+
+
+def mapped(dg, fn):
+    """`fn` mapped over the first axis of a dict of arrays, by the host's own means."""
+    if dg.engine.name == "numpyro":
+        import jax
+
+        return jax.jit(jax.vmap(fn))
+    import torch
+
+    return torch.func.vmap(fn)
+
+
+@pytest.mark.parametrize("particles", [False, True])
+def test_estimate_belongs_to_its_parameters_under_tracing(dg, particles):
+    """Mapped over two sets of parameters: right at its own, NaN at the other; the gradient too."""
+    m = cases.machine(dg, "rbm", np.float32)
+    normalizer = dg.ais(m, rng=0, betas=5, num_runs=200) if particles else dg.exact_log_normalizer(m)
+    x, xp = visible_states(dg, "rbm", m.like)[1], dg.engine.xp
+    for name in m.params:
+        both = {k: xp.stack([v, v + (1e-6 if k == name else 0)]) for k, v in m.params.items()}
+
+        def log_p(params):
+            return m.with_params(params).marginal(log_normalizer=normalizer).log_prob(x)
+
+        own, other = to_numpy(dg, mapped(dg, log_p)(both))
+        np.testing.assert_allclose(own, to_numpy(dg, m.marginal(log_normalizer=normalizer).log_prob(x)), atol=1e-5)
+        assert np.isnan(other).all(), name
+
+
+def test_stale_estimate_gives_no_gradient(dg_numpyro):
+    """Its derivative is NaN as well: no optimizer takes half of a gradient for the whole."""
+    import jax
+
+    m = cases.machine(dg_numpyro, "rbm", np.float32)
+    normalizer, x = dg_numpyro.ais(m, rng=0, betas=5, num_runs=200), visible_states(dg_numpyro, "rbm", m.like)[1]
+    gradient = jax.jit(jax.grad(lambda params: log_p_at(dg_numpyro, m, normalizer, params, x)))
+    assert all(np.isfinite(g).all() for g in gradient(m.params).values())
+    moved = {**m.params, "v.bias": m.params["v.bias"] + 1.0}
+    assert all(np.isnan(g).all() for g in gradient(moved).values())
+
+
+def test_stale_estimate_inside_svi(dg, param_store):
+    """A program that moves the machine under an estimate of its log Z has no loss after the first step."""
+    host, m = dg.engine.host, cases.machine(dg, "rbm", np.float32)
+    normalizer, x = dg.ais(m, rng=0, betas=5, num_runs=200), visible_states(dg, "rbm", m.like)[1]
+
+    def model():
+        moved = m.with_params({k: host.ppl.param(k, v) for k, v in m.params.items()})
+        with host.ppl.plate("data", 16):
+            host.ppl.sample("v", moved.marginal(log_normalizer=normalizer), obs=x)
+
+    def guide():
+        return None
+
+    if dg.engine.name == "numpyro":
+        import jax
+        import optax
+        from numpyro.infer import SVI, Trace_ELBO
+
+        losses = SVI(model, guide, optax.sgd(0.1), Trace_ELBO()).run(jax.random.key(0), 3, progress_bar=False).losses
+        assert np.isfinite(losses[0])
+        assert np.isnan(losses[1:]).all()
+        return
+    import pyro
+    from pyro.infer import SVI, Trace_ELBO
+
+    svi = SVI(model, guide, pyro.optim.SGD({"lr": 0.1}), Trace_ELBO())
+    assert np.isfinite(svi.step())
+    with pytest.raises(ValueError, match="computed at these parameters, got one that belongs to others"):
+        svi.step()
 
 
 def log_p_at(dg, m, normalizer, params, x):
@@ -265,6 +361,106 @@ def test_shapes(dg):
     mask = np.arange(16) % 2 == 0
     masked = wide.mask(dg.engine.arrays.asarray(mask))
     np.testing.assert_allclose(to_numpy(dg, masked.log_prob(x)), np.where(mask, flat, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [((3,), (2,)), ((3,), ()), ((3, 1, 1), (1, 3, 1)), ((3, 1, 1), (3, 1)), ((2, 3), (3,))]
+)
+def test_expand_refuses_shapes_that_do_not_extend(dg, first, then):
+    """The hosts' own check: after one expansion, another cannot drop or shrink an axis."""
+    with pytest.raises((ValueError, RuntimeError)):
+        marginal(dg).expand(first).expand(then)
+
+
+@pytest.mark.parametrize(("first", "then"), [((), (2,)), ((3,), (3,)), ((1,), (4,)), ((3, 1), (2, 3, 5))])
+def test_expand_again(dg, first, then):
+    law = marginal(dg).expand(first).expand(then)
+    assert tuple(law.batch_shape) == then
+    assert host_draws(dg, law, (2,), 0).shape == (2, *then, 4)
+
+
+def test_shapes_that_cannot_be_inferred_are_refused(dg):
+    """The hosts skip their check where a law depends on more than shapes; the event axis is known of the class."""
+    law = marginal(dg)
+    assert type(law).support.event_dim == 1
+    assert law.support.event_dim == 1
+    with pytest.raises(NotImplementedError):
+        type(law).infer_shapes(machine=(), block=())
+
+
+def test_numpy_values(dg):
+    """Values that are NumPy's, integers or floats, are taken as the host's own."""
+    law = marginal(dg)
+    v, x = visible_states(dg, "rbm", law.machine.like)
+    for dtype in (np.float32, np.float64, np.int64):
+        np.testing.assert_allclose(to_numpy(dg, law.log_prob(v.astype(dtype))), log_probs(dg, law, x), atol=1e-6)
+
+
+# --- moments
+
+
+def exact_mean_and_variance(name, block):
+    states, p = oracle(name).law([block])
+    mean = p @ states[block]
+    return mean, p @ (states[block] - mean) ** 2, float(-p @ np.log(p))
+
+
+@pytest.mark.parametrize(
+    ("name", "block"), [("rbm", "v"), ("rbm_spin", "h"), ("rbm_centered", "v"), ("dbm2", "v"), ("triangle", "v")]
+)
+def test_moments(dg, double, name, block):
+    """Mean, variance and entropy by enumeration, of layers kept and of layers summed out."""
+    m = cases.machine(dg, name)
+    law = m.marginal(block, hidden_bound=dg.MeanField() if name in COUPLED and block == "v" else None)
+    mean, variance, entropy = exact_mean_and_variance(name, block)
+    for host in (law, law.expand((2,))):
+        shape = (*host.batch_shape, len(mean))
+        np.testing.assert_allclose(to_numpy(dg, host.mean), np.broadcast_to(mean, shape), atol=1e-10)
+        np.testing.assert_allclose(to_numpy(dg, host.variance), np.broadcast_to(variance, shape), atol=1e-10)
+    if name in COUPLED:
+        with pytest.raises(NotImplementedError, match="expected layers that are not coupled"):
+            law.entropy()
+    else:
+        assert float(law.entropy()) == pytest.approx(entropy, abs=1e-10)
+
+
+def test_moments_of_real_units(dg, double):
+    """A mixture of Gaussians: E[v] and Var[v] by the oracle's own Gaussians."""
+    name = "gaussian_bernoulli_rbm"
+    truth = oracle(name)
+    states, p = truth.law(["h"])
+    given = [truth.conditional("v", {"h": h}) for h in states["h"]]
+    means, variances = np.array([m for m, _ in given]), np.array([c.diagonal() for _, c in given])
+    mean = p @ means
+    law = marginal(dg, name, np.float64)
+    np.testing.assert_allclose(to_numpy(dg, law.mean), mean, atol=1e-10)
+    np.testing.assert_allclose(to_numpy(dg, law.variance), p @ (variances + (means - mean) ** 2), atol=1e-10)
+    with pytest.raises(NotImplementedError, match=r"got 2\^inf \(layers \['v'\]\)"):
+        law.entropy()
+
+
+def test_moments_of_more_states_than_a_chunk(dg):
+    """3^8 = 6,561 states are no multiple of a chunk."""
+    rng = np.random.default_rng(3)
+    w, b, c = rng.standard_normal((24, 9)), rng.standard_normal(24), rng.standard_normal(9)
+    arrays = to_engine(dg, {"w": w, "b": b, "c": c}, np.float32)
+    m = dg.RBM(arrays["w"], arrays["b"], arrays["c"], visible=dg.Categorical(8, 3), hidden=dg.Bernoulli(9))
+    law = m.marginal("v", log_normalizer="exact")
+    v = np.indices((3,) * 8).reshape(8, -1).T
+    log_f = np.eye(3)[v].reshape(-1, 24) @ b + np.logaddexp(0, np.eye(3)[v].reshape(-1, 24) @ w + c).sum(1)
+    log_p = log_f - np.logaddexp.reduce(log_f)
+    assert float(law.entropy()) == pytest.approx(-np.exp(log_p) @ log_p, abs=1e-3)
+    with pytest.raises(NotImplementedError, match="expected units whose values have a mean, got Categorical"):
+        law.mean  # noqa: B018
+    h = 1 / (1 + np.exp(-(np.eye(3)[v].reshape(-1, 24) @ w + c)))
+    np.testing.assert_allclose(to_numpy(dg, m.marginal("h").mean), np.exp(log_p) @ h, atol=1e-4)
+
+
+def test_moments_of_large_machines_are_refused(dg):
+    law = dg.RBM.init(40, 40, rng=0).marginal()
+    for what in (lambda: law.mean, lambda: law.variance, law.entropy):
+        with pytest.raises(NotImplementedError, match=r"at most 2\^20 joint states.*got 2\^40.*average draws"):
+            what()
 
 
 def test_expanded_draws_are_independent(dg):

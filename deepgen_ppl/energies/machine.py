@@ -277,4 +277,5 @@ class BoltzmannMachine(Parts):
             hidden_bound: `MeanField(...)` where the layers summed out are coupled: `log_prob` is then a lower bound.
             sampler: kernel whose one step, from independent starts, is taken for a draw where no exact one is possible.
         """
-        return self.engine.host.marginal(self, block or self.structure.visible, log_normalizer, hidden_bound, sampler)
+        block = self.structure.visible if block is None else block
+        return self.engine.host.marginal(self, block, log_normalizer, hidden_bound, sampler)

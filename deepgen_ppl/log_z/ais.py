@@ -28,14 +28,13 @@ from deepgen_ppl.energies.base_rate import base_rate_machine, log_z_base_rate
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.path import Path
 from deepgen_ppl.engine import Engine
-from deepgen_ppl.log_z.estimates import LogNormalizer, log_mean_exp
+from deepgen_ppl.log_z.estimates import LogNormalizer, log_mean_exp, snapshot
 from deepgen_ppl.log_z.exact import (
     DRAW_BITS,
     check_machine,
     draw_exact,
     enumerable,
     exact_log_normalizer,
-    machine_fingerprint,
 )
 from deepgen_ppl.log_z.schedules import check_betas, pieces
 from deepgen_ppl.options import integer
@@ -187,7 +186,7 @@ def ais(
         log_z_start + sign * value,
         se,
         method=method,
-        belongs_to=machine_fingerprint(machine),
+        belongs_to=snapshot(machine),
         log_weights=log_z_start + sign * log_w,
         flags=flags,
         **claims,

@@ -6,17 +6,16 @@ side can be claimed); `none`. All values in nats.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from deepgen_ppl.typing import Array
 
-__all__ = ["CERTIFIED", "Contrastive", "Estimate", "Kind", "LogNormalizer", "fingerprint", "log_mean_exp"]
+__all__ = ["CERTIFIED", "Contrastive", "Estimate", "Kind", "LogNormalizer", "log_mean_exp", "snapshot"]
 
 Kind = Literal["exact", "bound", "estimate", "none"]
 Side = Literal["both", "lower", "upper", "none"]
@@ -72,12 +71,13 @@ def log_mean_exp(log_w: np.ndarray) -> tuple[float, float, float]:
     return value, float(w.std(ddof=1) / w.mean() / math.sqrt(len(w))), ess
 
 
-def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
-    """Digest of a flat dict of arrays, to tell whether an estimate belongs to them."""
-    digest = hashlib.blake2b(digest_size=16)
-    for k in sorted(arrays):
-        digest.update(k.encode() + np.ascontiguousarray(arrays[k]).tobytes())
-    return digest.hexdigest()
+def snapshot(machine: Any) -> Any:
+    """The machine with copies of its arrays, which no optimizer changes in place."""
+    params, constants = (
+        {k: machine.engine.arrays.to_numpy(v) for k, v in arrays.items()}
+        for arrays in (machine.params, machine.constants)
+    )
+    return machine.with_params(params).with_constants(constants)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class LogNormalizer:
         kind: what may be claimed.
         side: the side on which `value` lies in expectation.
         method: how it was made.
-        belongs_to: fingerprint of the machine's arrays.
+        belongs_to: a copy of the machine at these parameters; None where the user vouches for it.
         particles: state of weighted draws from the machine, by which the estimate is differentiated, or None.
         weights: weights of the particles, shape (R,), summing to one.
         log_weights: log weights of the runs behind the estimate, shape (R,), log Z of the start included, or None.
@@ -102,14 +102,14 @@ class LogNormalizer:
     kind: Kind
     side: Side
     method: str
-    belongs_to: str = ""
+    belongs_to: Any = None
     particles: Mapping[str, Array] | None = None
     weights: Array | None = None
     log_weights: np.ndarray | None = None
     flags: tuple[str, ...] = field(default=())
 
-    dynamic_fields: ClassVar[tuple[str, ...]] = ("value", "se", "particles", "weights", "log_weights")
-    static_fields: ClassVar[tuple[str, ...]] = ("kind", "side", "method", "belongs_to", "flags")
+    dynamic_fields: ClassVar[tuple[str, ...]] = ("value", "se", "belongs_to", "particles", "weights", "log_weights")
+    static_fields: ClassVar[tuple[str, ...]] = ("kind", "side", "method", "flags")
 
     def certified(self, alpha: float = 0.025) -> float:
         """A bound on log Z that holds with probability 1 - alpha, whatever the mixing (Markov's inequality).

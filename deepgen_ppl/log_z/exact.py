@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.engine import Engine
-from deepgen_ppl.log_z.estimates import LogNormalizer, fingerprint
+from deepgen_ppl.log_z.estimates import LogNormalizer, snapshot
 from deepgen_ppl.typing import Array, Rng
 
 __all__ = ["ENUMERABLE_BITS", "draw_exact", "enumerable", "exact_log_normalizer", "log_normalizer_by_enumeration"]
@@ -152,16 +152,7 @@ def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
     with machine.engine.control.double():
         value = machine.engine.arrays.to_numpy(_compiled(machine.engine)(machine.astype("float64")))
     value = value if machine.batch_shape else float(value)
-    return LogNormalizer(value, 0.0, "exact", "both", "enumeration", belongs_to=machine_fingerprint(machine))
-
-
-def machine_fingerprint(machine: BoltzmannMachine) -> str:
-    """Digest of all arrays of a machine; empty while a program is traced."""
-    arrays = machine.engine.arrays
-    own = {**machine.params, **machine.constants}
-    if not all(arrays.is_concrete(v) for v in own.values()):
-        return ""
-    return fingerprint({k: arrays.to_numpy(v) for k, v in own.items()})
+    return LogNormalizer(value, 0.0, "exact", "both", "enumeration", belongs_to=snapshot(machine))
 
 
 def draw_exact(rng: Rng, machine: BoltzmannMachine, num: int) -> dict[str, Array]:

@@ -2,16 +2,20 @@ r"""The normalizer policies of a marginal: what its `log_prob` may be, and its d
 
     log p(x_b) = log f(x_b) - log Z,    log f = -F (exact) or the mean-field bound L
 
-`exact`: log Z recomputed from the parameters. An estimate: a number that belongs to the parameters it was computed at,
-differentiated as d log Z = E_particles[-dE]. `Contrastive`: particles and no number. None: no `log_prob`.
+`exact`: log Z recomputed from the parameters. An estimate: a number that belongs to the structure and the parameters it
+was computed at (NaN at others, under tracing too), differentiated as d log Z = E_particles[-dE]. `Contrastive`:
+particles and no number. None: no `log_prob`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Literal
+
+import numpy as np
 
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.mean_field import MeanField, mean_field_bound
@@ -21,8 +25,8 @@ from deepgen_ppl.log_z.exact import (
     draw_exact,
     enumerable,
     log_normalizer_by_enumeration,
-    machine_fingerprint,
 )
+from deepgen_ppl.options import instance
 from deepgen_ppl.typing import Array, Rng
 
 __all__ = [
@@ -56,13 +60,17 @@ def gradient_only() -> Iterator[None]:
         _gradient_only.reset(token)
 
 
-def check_marginal(machine: BoltzmannMachine, block: str, normalizer: Any, hidden_bound: Any) -> None:
+def check_marginal(machine: BoltzmannMachine, block: str, normalizer: Any, hidden_bound: Any, sampler: Any) -> None:
     """Check the policy of a marginal before any work starts.
 
     Raises:
         ValueError: for an unknown block, coupled layers without `hidden_bound=`, or an estimate that belongs elsewhere.
-        TypeError: for another kind of normalizer.
+        TypeError: for another kind of normalizer, bound or sampler.
     """
+    if hidden_bound is not None:
+        instance(hidden_bound, "hidden_bound", MeanField, "MeanField(...)")
+    if sampler is not None and not all(callable(getattr(sampler, method, None)) for method in ("init", "step")):
+        raise TypeError(f"expected a kernel, such as BlockGibbs(sweeps=25), for sampler, got {sampler!r}")
     names = machine.structure.names
     if block not in names:
         raise ValueError(f"expected a layer among {list(names)}, got {block!r}")
@@ -81,12 +89,44 @@ def check_marginal(machine: BoltzmannMachine, block: str, normalizer: Any, hidde
             "expected log_normalizer to be 'exact', a LogNormalizer, Contrastive(particles) or None, "
             f"got {type(normalizer).__name__}"
         )
-    current = machine_fingerprint(machine)
-    if current and normalizer.belongs_to and current != normalizer.belongs_to:
+    check_belongs(machine, normalizer)
+
+
+def check_belongs(machine: BoltzmannMachine, normalizer: LogNormalizer) -> None:
+    """Check that an estimate was made for this machine: its structure always, its arrays where they can be read.
+
+    Raises:
+        ValueError: if it was not.
+    """
+    own = normalizer.belongs_to
+    if own is None:
+        return
+    if own.structure != machine.structure or _arrays(own).keys() != _arrays(machine).keys():
         raise ValueError(
-            f"expected a log normalizer computed at these parameters, got one that belongs to others "
-            f"({normalizer!r}): compute it again, or use log_normalizer='exact'"
+            f"expected a log normalizer of {machine!r}, got one that belongs to {own!r}: compute it for this machine"
         )
+    is_concrete, to_numpy = machine.engine.arrays.is_concrete, machine.engine.arrays.to_numpy
+    for k, v in _arrays(own).items():
+        now = _arrays(machine)[k]
+        if is_concrete(v) and is_concrete(now) and not np.array_equal(to_numpy(v), to_numpy(now)):
+            raise ValueError(
+                f"expected a log normalizer computed at these parameters, got one that belongs to others, with another "
+                f"{k} ({normalizer!r}): compute it again, or use log_normalizer='exact'"
+            )
+
+
+def _arrays(machine: BoltzmannMachine) -> dict[str, Array]:
+    return {**machine.params, **machine.constants}
+
+
+def one_at_its_parameters(machine: BoltzmannMachine, normalizer: LogNormalizer) -> Array:
+    """1 where the arrays of the machine are those of the estimate, else NaN: a factor that holds under tracing too."""
+    xp, one = machine.engine.xp, machine.engine.arrays.asarray(np.ones(()), like=machine.like)
+    if normalizer.belongs_to is None:
+        return one
+    for k, v in _arrays(normalizer.belongs_to).items():
+        one = xp.where(xp.all(v == _arrays(machine)[k]), one, math.nan * one)
+    return one
 
 
 def log_unnormalized(machine: BoltzmannMachine, block: str, x: Array, hidden_bound: MeanField | None) -> Array:
@@ -119,11 +159,12 @@ def log_normalizer_term(machine: BoltzmannMachine, normalizer: Normalizer) -> Ar
     """
     stop = machine.engine.special.stop_gradient
     if isinstance(normalizer, LogNormalizer):
+        own = one_at_its_parameters(machine, normalizer)
         value = machine.engine.arrays.asarray(normalizer.value, like=machine.like)
         if normalizer.particles is None:
-            return machine.engine.host.marginal.constant(value, machine.params)
+            return own * machine.engine.host.marginal.constant(value, machine.params)
         phase = negative_phase(machine, normalizer.particles, normalizer.weights)
-        return value + phase - stop(phase)
+        return own * (value + phase - stop(phase))  # NaN in the gradient as well
     if isinstance(normalizer, Contrastive):
         if not _gradient_only.get():
             raise RuntimeError(

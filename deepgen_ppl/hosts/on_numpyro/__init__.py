@@ -16,11 +16,12 @@ from deepgen_ppl.energies.path import Path
 from deepgen_ppl.engine import Engine, Host
 from deepgen_ppl.hosts.on_numpyro.arrays import ARRAYS, CONTROL, RANDOM, SPECIAL
 from deepgen_ppl.hosts.on_numpyro.distribution import Marginal, Spin, draw
-from deepgen_ppl.hosts.on_numpyro.mcmc import HostKernel
+from deepgen_ppl.hosts.on_numpyro.mcmc import HostBlock, HostKernel
 from deepgen_ppl.hosts.on_numpyro.nets import NETWORKS, module
 from deepgen_ppl.hosts.on_numpyro.objective import HostContrastive, HostObjective, persistent
 from deepgen_ppl.hosts.on_numpyro.run import divergence, run
 from deepgen_ppl.hosts.on_numpyro.trainer import OPTIMIZERS, Trainer
+from deepgen_ppl.kernels.kernel import Kernel
 from deepgen_ppl.log_z.estimates import Contrastive, LogNormalizer
 from deepgen_ppl.typing import ArrayDict
 
@@ -55,6 +56,7 @@ jax.tree_util.register_pytree_with_keys(
 )
 for _cls in (Path, LogNormalizer, Contrastive):
     register(_cls)
+Kernel.host_block = HostBlock
 
 ENGINE = Engine(
     name="numpyro",

@@ -11,6 +11,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 from numpyro.distributions.util import promote_shapes, validate_sample
 
+from deepgen_ppl.log_z.moments import marginal_entropy, marginal_mean, marginal_variance
 from deepgen_ppl.log_z.policies import check_marginal, marginal_draw, marginal_log_prob
 
 __all__ = ["Marginal", "Spin", "draw"]
@@ -105,7 +106,7 @@ class Marginal(dist.Distribution):
         *,
         validate_args: bool | None = None,
     ) -> None:
-        check_marginal(machine, block, log_normalizer, hidden_bound)
+        check_marginal(machine, block, log_normalizer, hidden_bound, sampler)
         self.machine, self.block, self.hidden_bound, self.sampler = machine, block, hidden_bound, sampler
         self.exact = isinstance(log_normalizer, str)
         self.normalizer = None if self.exact else log_normalizer
@@ -121,10 +122,24 @@ class Marginal(dist.Distribution):
         """The policy given."""
         return "exact" if self.exact else self.normalizer
 
-    @property
+    @constraints.dependent_property(event_dim=1)
     def support(self) -> Any:
         """That of the block's units."""
         return self.machine.blocks[self.block].support
+
+    @property
+    def mean(self) -> jax.Array:
+        """E[x], shape (n,), by enumeration."""
+        return marginal_mean(self.machine, self.block)
+
+    @property
+    def variance(self) -> jax.Array:
+        """Var[x], shape (n,), by enumeration."""
+        return marginal_variance(self.machine, self.block)
+
+    def entropy(self) -> jax.Array:
+        """H[x] in nats, by enumeration."""
+        return marginal_entropy(self.machine, self.block)
 
     @validate_sample
     def log_prob(self, value: Any, intermediates: Any = None) -> jax.Array:

@@ -11,6 +11,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch.distributions import constraints
 
+from deepgen_ppl.log_z.moments import marginal_entropy, marginal_mean, marginal_variance
 from deepgen_ppl.log_z.policies import check_marginal, marginal_draw, marginal_log_prob
 
 __all__ = ["Marginal", "Spin", "draw", "seeded"]
@@ -72,6 +73,14 @@ class Spin(TorchDistribution):
         return values.expand((2, *self.batch_shape)) if expand else values
 
 
+def _expands(small: torch.Size, large: torch.Size) -> bool:
+    """Whether axes may be added on the left and axes of length 1 made longer, and nothing else."""
+    try:
+        return torch.broadcast_shapes(small, large) == large
+    except RuntimeError:
+        return False
+
+
 class Marginal(TorchDistribution):
     """p(x_block) of a machine; see `BoltzmannMachine.marginal`."""
 
@@ -88,7 +97,7 @@ class Marginal(TorchDistribution):
         *,
         validate_args: bool | None = None,
     ) -> None:
-        check_marginal(machine, block, log_normalizer, hidden_bound)
+        check_marginal(machine, block, log_normalizer, hidden_bound, sampler)
         self.machine, self.block, self.hidden_bound, self.sampler = machine, block, hidden_bound, sampler
         self.log_normalizer = log_normalizer
         batch, event = torch.Size(machine.batch_shape), torch.Size(machine.blocks[block].shape)
@@ -104,14 +113,36 @@ class Marginal(TorchDistribution):
             )
         return value
 
-    @property
+    @constraints.dependent_property(event_dim=1)
     def support(self) -> Any:
         """That of the block's units."""
         return self.machine.blocks[self.block].support
 
+    @property
+    def mean(self) -> torch.Tensor:
+        """E[x], shape batch_shape + (n,), by enumeration."""
+        return marginal_mean(self.machine, self.block).expand(self.batch_shape + self.event_shape)
+
+    @property
+    def variance(self) -> torch.Tensor:
+        """Var[x], shape batch_shape + (n,), by enumeration."""
+        return marginal_variance(self.machine, self.block).expand(self.batch_shape + self.event_shape)
+
+    def entropy(self) -> torch.Tensor:
+        """H[x] in nats, shape batch_shape, by enumeration."""
+        return marginal_entropy(self.machine, self.block).expand(self.batch_shape)
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> Marginal:
-        """The same law for independent copies."""
+        """The same law for independent copies.
+
+        Raises:
+            ValueError: for a shape to which this batch shape cannot be broadcast.
+        """
         new = self._get_checked_instance(Marginal, _instance)
+        if not _expands(self.batch_shape, torch.Size(batch_shape)):
+            raise ValueError(
+                f"expected a batch shape to which {tuple(self.batch_shape)} can be expanded, got {tuple(batch_shape)}"
+            )
         for name in ("machine", "block", "log_normalizer", "hidden_bound", "sampler"):
             setattr(new, name, getattr(self, name))
         TorchDistribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
@@ -120,6 +151,7 @@ class Marginal(TorchDistribution):
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """log p(value) in nats, shape that of the value without its last axis."""
+        value = torch.as_tensor(value)
         if self._validate_args:
             self._validate_sample(value)
         log_p = marginal_log_prob(self.machine, self.block, value, self.log_normalizer, self.hidden_bound)
