@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Arrays", "Control", "Engine", "Host", "Networks", "Random", "Special", "check_shapes"]
+__all__ = ["Arrays", "Control", "Engine", "Host", "Networks", "Random", "Special", "check_shapes", "impure"]
 
 
 @dataclass(frozen=True)
@@ -109,21 +109,33 @@ class Control:
 
 @dataclass(frozen=True)
 class Networks:
-    """Native networks (torch `nn.Module`, flax `nnx.Module`).
+    """Native networks (torch `nn.Module`; flax `nnx.Module` or a callable pytree of arrays).
+
+    A network has trained arrays and constants: buffers, variables that are no parameters, frozen parameters. It may not
+    have a state that changes as it runs.
 
     Attributes:
         mlp: `(rng, sizes, activation, dtype)` -> multilayer perceptron.
-        wrap: native network -> object whose arrays the engine can see (checks that it has no hidden state).
+        activation: network -> name of the activation if `mlp` made it, else None.
+        wrap: native network -> object whose arrays the engine can see.
         params: network -> flat dict of trained arrays.
-        with_params: `(network, params)` -> a network of its own with these arrays.
-        canonical: network -> the same flat dict with NumPy arrays and names and layouts common to both engines.
+        constants: network -> flat dict of its other arrays.
+        with_arrays: `(network, arrays)` -> a network of its own with these arrays, trained ones and constants;
+            differentiable. Names not given keep theirs.
+        frozen: network -> the same whose arrays are all constants.
+        call: `(network, arrays)` -> the network as a function, with arrays under the common names put in.
+        canonical: network -> all its arrays as NumPy arrays, with names and layouts common to both engines.
         from_canonical: `(network, arrays)` -> a network with these arrays.
     """
 
     mlp: Callable
+    activation: Callable
     wrap: Callable
     params: Callable
-    with_params: Callable
+    constants: Callable
+    with_arrays: Callable
+    frozen: Callable
+    call: Callable
     canonical: Callable
     from_canonical: Callable
 
@@ -145,6 +157,8 @@ class Host:
         contrastive: `(program)` -> loss of a `MachineLearner` for the host's SVI.
         spin: `(logits)` -> distribution of a spin in {-1, +1} with p(+1) = sigmoid(logits).
         draw: `(rng, distribution)` -> a draw that uses only `rng`.
+        transform: `(bijection)` -> a `Bijection` of ours as the host's own transform of vectors.
+        biject_to: `(constraint)` -> the host's bijection from unconstrained arrays.
         marginal: class of the host distribution behind `machine.marginal`.
         kernel: class of the host MCMC kernel behind `kernel.on(machine)`.
         log_weights: runs a model-guide pair and returns its `LogWeights`.
@@ -164,6 +178,8 @@ class Host:
     contrastive: Callable
     spin: Any
     draw: Callable
+    transform: Callable
+    biject_to: Callable
     marginal: Any
     kernel: Any
     log_weights: Callable
@@ -213,3 +229,16 @@ def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]])
             f"expected a checkpoint of the same model, objective and optimizer, with arrays of the shapes "
             f"{list(wanted.values())}, got {list(got.values())}"
         )
+
+
+def impure(kind: str, what: str) -> TypeError:
+    """What is raised for a network that is no function of its input and its arrays.
+
+    Args:
+        kind: class of the network.
+        what: what differed: "other outputs for equal inputs", or names of arrays that it changed.
+    """
+    return TypeError(
+        f"expected a network that gives equal outputs for equal inputs and changes none of its arrays, got {kind} with "
+        f"{what}: use LayerNorm instead of BatchNorm, leave dropout out, or put it in evaluation mode (.eval())"
+    )

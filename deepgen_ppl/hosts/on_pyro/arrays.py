@@ -20,7 +20,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.int
 def asarray(x: Any, like: Any = None, dtype: Any = None) -> torch.Tensor:
     """Array of the engine; see `Arrays`."""
     if like is not None:
-        own = x if isinstance(x, torch.Tensor) else torch.tensor(np.ascontiguousarray(x))
+        own = x if isinstance(x, torch.Tensor) else torch.tensor(np.asarray(x, order="C"))
         return own.to(dtype=like.dtype, device=like.device)
     if isinstance(x, torch.Tensor) and dtype is None:
         return x
