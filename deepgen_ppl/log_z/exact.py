@@ -113,12 +113,14 @@ def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
 
     Raises:
         TypeError: for something else than a machine.
-        ValueError: above 2^25 joint states of the smaller side, with the number.
+        ValueError: above 2^25 joint states of the smaller side, with the number; where log Z is NaN or infinite.
     """
     check_machine(machine)
     check_enumerable(machine)
     with machine.engine.control.double():
         value = float(_compiled(machine.engine)(machine.astype("float64")))
+    if not math.isfinite(value):
+        raise ValueError(f"expected a machine with a finite log Z, got {value}: look for NaN or infinite parameters")
     return LogNormalizer(value, 0.0, "exact", "both", "enumeration", belongs_to=machine_fingerprint(machine))
 
 
