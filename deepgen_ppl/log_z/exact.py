@@ -12,6 +12,8 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.log_z.estimates import LogNormalizer, snapshot
