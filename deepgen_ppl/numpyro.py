@@ -34,6 +34,10 @@ from deepgen_ppl.model_files import save
 from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
 from deepgen_ppl.objectives.elbo import ELBO as _ELBO
 from deepgen_ppl.objectives.iwae import IWAE as _IWAE
+from deepgen_ppl.objectives.reweighted_wake_sleep import ReweightedWakeSleep as _ReweightedWakeSleep
+from deepgen_ppl.objectives.rloo import RLOO as _RLOO
+from deepgen_ppl.objectives.vimco import VIMCO as _VIMCO
+from deepgen_ppl.objectives.wake_sleep import WakeSleep as _WakeSleep
 from deepgen_ppl.training.fit import Fit, Validation, fit
 from deepgen_ppl.undirected.dbm import DBM as _DBM
 from deepgen_ppl.undirected.rbm import RBM as _RBM
@@ -70,6 +74,8 @@ __all__ = [
     "MeanField",
     "Program",
     "RBM",
+    "RLOO",
+    "ReweightedWakeSleep",
     "SharedBias",
     "Sparse",
     "Spin",
@@ -78,7 +84,9 @@ __all__ = [
     "ThirdOrder",
     "Unit",
     "VAE",
+    "VIMCO",
     "Validation",
+    "WakeSleep",
     "adam",
     "ais",
     "bounds",
@@ -121,6 +129,18 @@ class ELBO(_ELBO, _HostObjective, engine=_ENGINE): ...
 
 
 class IWAE(_IWAE, _HostObjective, engine=_ENGINE): ...
+
+
+class ReweightedWakeSleep(_ReweightedWakeSleep, _HostObjective, engine=_ENGINE): ...
+
+
+class RLOO(_RLOO, _HostObjective, engine=_ENGINE): ...
+
+
+class VIMCO(_VIMCO, _HostObjective, engine=_ENGINE): ...
+
+
+class WakeSleep(_WakeSleep, _HostObjective, engine=_ENGINE): ...
 
 
 load = _loader(_ENGINE)

@@ -1208,6 +1208,71 @@ def test_log_weights_of_the_exact_posterior(dg, num_local, num_global):
     assert float(w.scale) == 1.0
 
 
+@covers("host.divergence")
+@pytest.mark.parametrize("particles", [None, 3])
+def test_divergence_of_two_sites(dg, particles):
+    """KL(N(m, s) || N(0, 1)) of each datum and particle; of a point mass none is known."""
+    ppl, dist, host = dg.engine.host.ppl, dg.engine.host.dist, dg.engine.host
+    m, s = np.array([0.5, -1.0, 2.0]), 0.7
+
+    def program(law):
+        def run():
+            with ppl.plate("data", 3, dim=-1):
+                ppl.sample("z", law())
+
+        return run
+
+    prior = program(lambda: dist.Normal(array(dg, np.zeros(3)), array(dg, 1.0)))
+    guide = program(lambda: dist.Normal(array(dg, m), array(dg, s)))
+    q = host.run(guide, {}, rng=dg.engine.random.rng(0), particles=particles)["z"]
+    p = host.run(prior, {}, values={"z": q})["z"]
+    exact = np.log(1 / s) + (s**2 + m**2) / 2 - 0.5
+    shape = (3,) if particles is None else (particles, 3)
+    np.testing.assert_allclose(numpy(dg, host.divergence(q, p)), np.broadcast_to(exact, shape), rtol=1e-6)
+    point = host.run(program(lambda: dist.Delta(array(dg, m))), {}, rng=dg.engine.random.rng(0))["z"]
+    with pytest.raises(NotImplementedError):
+        host.divergence(point, p)
+
+
+@covers("host.run")
+def test_a_run_with_values_parameters_and_particles(dg):
+    """Global sites have one draw, local ones K different ones; what is put in is scored where it stands."""
+    ppl, dist, host = dg.engine.host.ppl, dg.engine.host.dist, dg.engine.host
+    zero, one = array(dg, 0.0).reshape(()), array(dg, 1.0).reshape(())
+
+    def program(x):
+        t = ppl.sample("t", dist.Normal(host.param("m", zero), one))
+        with ppl.plate("data", 3, dim=-1):
+            ppl.sample("x", dist.Normal(ppl.sample("z", dist.Normal(t, one)), one), obs=x)
+
+    batch, rng = {"x": array(dg, np.array([0.5, -1.0, 2.0]))}, dg.engine.random.rng(0)
+    with host.bound():
+        sites = host.run(program, batch, rng=rng, particles=4, params={"m": one * 100})
+    assert list(sites) == ["t", "z", "x"]
+    assert [s.observed for s in sites.values()] == [False, False, True]
+    assert [s.particles for s in sites.values()] == [None, 4, 4]
+    t, z = numpy(dg, sites["t"].value), numpy(dg, sites["z"].value)
+    assert t.shape == ()
+    assert 90 < t < 110
+    assert z.shape == (4, 3)
+    assert len(np.unique(z)) == 12
+    np.testing.assert_allclose(numpy(dg, sites["z"].log_prob), stats.norm(t, 1).logpdf(z), rtol=1e-4)
+    np.testing.assert_allclose(numpy(dg, sites["x"].log_prob), stats.norm(z, 1).logpdf([0.5, -1.0, 2.0]), rtol=1e-4)
+    with host.bound():
+        again = host.run(program, batch, values={"t": zero, "z": array(dg, np.zeros(3))})
+    assert float(again["t"].log_prob) == pytest.approx(stats.norm.logpdf(0.0))
+    np.testing.assert_allclose(numpy(dg, again["x"].log_prob), stats.norm.logpdf([0.5, -1.0, 2.0]), rtol=1e-5)
+
+
+@covers("control.map")
+def test_map(dg):
+    """Over the leading axis of every array, results stacked."""
+    xs = {"a": array(dg, np.arange(6.0).reshape(3, 2)), "b": array(dg, np.arange(3.0))}
+    out = dg.engine.control.map(lambda x: (x["a"] * x["b"], {"sum": x["a"].sum()}), xs)
+    np.testing.assert_allclose(numpy(dg, out[0]), np.arange(6).reshape(3, 2) * np.arange(3)[:, None])
+    np.testing.assert_allclose(numpy(dg, out[1]["sum"]), [1, 5, 9])
+
+
 @functools.cache
 def bowl(dg):
     """Objective sum_n |b - x_n|^2 / 2 over the rows, for the visible bias b of an RBM; its state counts the steps."""

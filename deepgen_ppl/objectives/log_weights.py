@@ -23,7 +23,7 @@ import numpy as np
 from deepgen_ppl.engine import Engine, Site, Sites
 from deepgen_ppl.typing import Array, Params, Rng
 
-__all__ = ["LogWeights", "log_mean_over_particles", "log_weights"]
+__all__ = ["LogWeights", "log_mean_over_particles", "log_weights", "others_mean", "weigh"]
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,13 @@ def log_weights(
 
     def one(key: Rng) -> dict[str, Any]:
         first, second = (None, None) if key is None else engine.random.split(key, 2)
-        q = engine.host.run(guide, batch, rng=first, params=params, **draw, **place)
+        q = engine.host.run(guide, batch, rng=second, params=params, **draw, **place)
         latent = {name: site for name, site in q.items() if not site.observed}
         own = {**(params or {}), **q.state}
-        p = engine.host.run(model, batch, rng=second, params=own, values=latent | q.rows, **place)
-        outside.update({n: None for n, s in p.items() if s.observed and not s.inside(objective.plate)})
-        return _weigh(engine, objective, p, q)
+        p = engine.host.run(model, batch, rng=first, params=own, values=latent | q.rows, **place)
+        both = (*p.values(), *q.values())
+        outside.update({site.name: None for site in both if site.observed and not site.inside(objective.plate)})
+        return weigh(engine, objective, p, q)
 
     if objective.num_global == 1:
         found = one(rng)
@@ -109,7 +110,7 @@ def log_weights(
     )
 
 
-def _weigh(engine: Engine, objective: Any, p: Sites, q: Sites) -> dict[str, Any]:
+def weigh(engine: Engine, objective: Any, p: Sites, q: Sites) -> dict[str, Any]:
     """terms of (K, N), global (), scale () or (N,), score (K, N), state: the weights of one global draw."""
     xp, plate = engine.xp, objective.plate
     check_sites(p, q, objective)
@@ -170,6 +171,11 @@ def _closed_form(engine: Engine, p: Sites, q: Sites) -> dict[str, Array]:
 def log_mean_over_particles(engine: Any, local: Array) -> Array:
     """log mean_k exp(local), shape (S, N)."""
     return engine.special.logsumexp(local, 1) - math.log(local.shape[1])
+
+
+def others_mean(engine: Engine, local: Array) -> Array:
+    """Mean of the other particles' log-weights, shape (S, K, N)."""
+    return (engine.xp.sum(local, axis=1, keepdims=True) - local) / (local.shape[1] - 1)
 
 
 # -- what can be weighed -----------------------------------------------------------------------------------------------

@@ -99,10 +99,8 @@ def run(
     draws = {name: v for name, v in given.items() if isinstance(v, Site) and v.particles}
     shared = {name: v.value if isinstance(v, Site) else v for name, v in given.items() if name not in draws}
 
-    def once(keys: tuple | None, own: Mapping[str, Any]) -> Sites:
-        fn = handlers.substitute(program, data={**(params or {}), **shared, **own})
-        if keys is not None:
-            fn = Keys(fn, *keys, plate)
+    def once(seeded: Callable, own: Mapping[str, Any]) -> Sites:
+        fn = seeded(handlers.substitute(program, data={**(params or {}), **shared, **own}))
         fn = Constants(fn, given, pathwise=pathwise)
         trace = handlers.trace(fn).get_trace(*args, **batch)
         sites = {name: _site(name, msg) for name, msg in trace.items() if msg["type"] == "sample"}
@@ -112,29 +110,33 @@ def run(
 
     num = next((site.particles for site in draws.values()), None if particles == 1 else particles)
     if num is None:
-        return once(None if rng is None else tuple(jax.random.split(rng)), {})
+        return once(lambda fn: fn if rng is None else handlers.seed(fn, rng), {})
     return _mapped(once, num, rng, {name: site.value for name, site in draws.items()}, plate)
 
 
 def _mapped(once: Callable, num: int, rng: jax.Array | None, draws: Mapping[str, Any], plate: str) -> Sites:
     """K particles: sites inside the plate lead with them, what is outside must be the same for all."""
-    first, second = (None, None) if rng is None else jax.random.split(rng)
     seen: dict[str, Site] = {}
 
     def arrays(own: dict[str, Any]) -> dict[str, Any]:
-        sites = once((first, own["key"]) if "key" in own else None, own["draws"])
+        sites = once(lambda fn: Keys(fn, shared, own["key"], plate) if "key" in own else fn, own["draws"])
         seen.update(sites)
         local = {name: _arrays(site) for name, site in sites.items() if site.inside(plate)}
         alike = {name: _arrays(site) for name, site in sites.items() if not site.inside(plate)}
         scale = {name: site.scale for name, site in sites.items() if hasattr(site.scale, "shape")}
         return {"local": local, "shared": alike, "scale": scale, "rows": sites.rows, "state": sites.state}
 
-    each = {"draws": dict(draws)} | ({} if second is None else {"key": jax.random.split(second, num)})
+    each: dict[str, Any] = {"draws": dict(draws)}
+    if rng is not None:
+        shared, key = jax.random.split(rng)
+        each["key"] = jax.random.split(key, num)
     axes = {"local": 0, "shared": None, "scale": None, "rows": None, "state": None}
     try:
         out = jax.vmap(arrays, out_axes=axes)(each)
     except ValueError as error:
-        raise _refusal(error, seen) from error
+        if "at vmap out_axes" in str(error):
+            raise _refusal(str(error), seen) from None
+        raise
     read = out["local"] | out["shared"]
 
     def site(name: str, s: Site) -> Site:
@@ -151,11 +153,9 @@ def _arrays(site: Site) -> dict[str, Any]:
     return read if site.observed else read | {"fn": site.fn}
 
 
-def _refusal(error: ValueError, seen: Mapping[str, Site]) -> ValueError:
+def _refusal(text: str, seen: Mapping[str, Site]) -> ValueError:
     """What `vmap` says of an output that differs between particles, in the words of the program."""
-    if "at vmap out_axes" not in str(error):
-        return error
-    names = [name for name in seen if f"['{name}']" in str(error)] or ["a mutable site"]
+    names = [name for name in seen if f"['{name}']" in text] or ["a mutable site"]
     return ValueError(
         f"expected sites outside the data plate that look at no draw of a datum, got {', '.join(map(repr, names))}: "
         "with several particles they have no one value; put them inside the plate, or use num_particles=1"

@@ -48,10 +48,31 @@ class HostObjective(ELBO):
             return float(self.differentiable_loss(model, guide, *args, **kwargs))
 
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        """The loss, after its backward pass."""
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        """The loss, after its backward pass.
+
+        Raises:
+            ValueError: for tensors of the model or guide that have a gradient and that the host does not know.
+        """
+        with poutine.trace(param_only=True) as known:
+            loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
+        _check_registered((model, guide), known.trace)
         return float(loss.detach())
+
+
+def _check_registered(programs: tuple[Callable, ...], known: poutine.Trace) -> None:
+    """Check that the host's optimizer sees all tensors of the modules among the programs that the loss depends on."""
+    modules = [m for m in (getattr(f, "__self__", f) for f in programs) if isinstance(m, torch.nn.Module)]
+    own = {id(p): n for m in modules for n, p in m.named_parameters() if p.grad is not None}
+    if not own:
+        return
+    sites = [site["value"] for site in known.nodes.values() if site["type"] == "param"]
+    seen = {id(v) for value in sites for v in (value, getattr(value, "unconstrained", lambda: None)())}
+    if missed := sorted(name for at, name in own.items() if at not in seen):
+        raise ValueError(
+            f"expected parameters that Pyro knows, got {missed}, which would stay untrained: call "
+            "pyro.module(name, self) in the program, or make it a pyro.nn.PyroModule"
+        )
 
 
 class HostContrastive(ELBO):
