@@ -40,17 +40,22 @@ from deepgen_ppl.objectives.vimco import VIMCO as _VIMCO
 from deepgen_ppl.objectives.wake_sleep import WakeSleep as _WakeSleep
 from deepgen_ppl.training.fit import Fit, Validation, fit
 from deepgen_ppl.undirected.dbm import DBM as _DBM
+from deepgen_ppl.undirected.discriminative_rbm import DiscriminativeRBM as _DiscriminativeRBM
+from deepgen_ppl.undirected.gated_rbm import GatedRBM as _GatedRBM
 from deepgen_ppl.undirected.rbm import RBM as _RBM
 from deepgen_ppl.undirected.rbm import GaussianBernoulliRBM as _GaussianBernoulliRBM
 from deepgen_ppl.units.base import Unit
 from deepgen_ppl.units.bernoulli import Bernoulli
+from deepgen_ppl.units.binomial import Binomial
 from deepgen_ppl.units.categorical import Categorical
 from deepgen_ppl.units.gaussian import Gaussian
+from deepgen_ppl.units.poisson import Poisson
 from deepgen_ppl.units.spin import Spin
 
 __all__ = [
     "Bernoulli",
     "Bias",
+    "Binomial",
     "Block",
     "BlockGibbs",
     "BoltzmannMachine",
@@ -63,15 +68,18 @@ __all__ = [
     "Convolution",
     "DBM",
     "Dense",
+    "DiscriminativeRBM",
     "ELBO",
     "Energy",
     "Fit",
+    "GatedRBM",
     "Gaussian",
     "GaussianBernoulliRBM",
     "IWAE",
     "Kernel",
     "LogNormalizer",
     "MeanField",
+    "Poisson",
     "Program",
     "RBM",
     "RLOO",
@@ -117,6 +125,12 @@ class GaussianBernoulliRBM(_GaussianBernoulliRBM, engine=_ENGINE): ...
 
 
 class DBM(_DBM, engine=_ENGINE): ...
+
+
+class DiscriminativeRBM(_DiscriminativeRBM, engine=_ENGINE): ...
+
+
+class GatedRBM(_GatedRBM, engine=_ENGINE): ...
 
 
 class Program(_Program, _ProgramBase, engine=_ENGINE): ...

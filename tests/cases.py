@@ -11,7 +11,19 @@ import numpy as np
 import oracles
 from oracles import BINARY, SPIN, Oracle
 
-__all__ = ["CASES", "FINITE", "COUPLED", "Case", "arrays", "compiled", "machine", "oracle", "to_engine", "to_numpy"]
+__all__ = [
+    "CASES",
+    "FINITE",
+    "COUPLED",
+    "ENUMERABLE",
+    "Case",
+    "arrays",
+    "compiled",
+    "machine",
+    "oracle",
+    "to_engine",
+    "to_numpy",
+]
 
 Blocks = dict[str, tuple[int, np.ndarray | None]]
 
@@ -27,6 +39,8 @@ class Case:
         params: trained arrays.
         constants: the others.
         coupled: whether hidden layers are coupled.
+        enumerable: whether log Z can be summed exactly.
+        recenters: whether offsets may move (a shared bias cannot take what moves).
     """
 
     build: Callable
@@ -35,6 +49,13 @@ class Case:
     params: Mapping[str, np.ndarray]
     constants: Mapping[str, np.ndarray]
     coupled: bool = False
+    enumerable: bool = True
+    recenters: bool = True
+
+    @property
+    def centered(self) -> bool:
+        """Whether there are offsets."""
+        return any(k.endswith(".offset") for k in self.constants)
 
     @property
     def finite(self) -> bool:
@@ -105,6 +126,38 @@ def layers(pairs, **units):
     return build
 
 
+def terms(make, **units):
+    """Builder of `dg.BoltzmannMachine` from layers and any terms."""
+
+    def build(dg, params, constants):
+        kinds = {k: getattr(dg, kind)(*args) for k, (kind, *args) in units.items()}
+        return dg.BoltzmannMachine(kinds, make(dg), params, constants)
+
+    return build
+
+
+def discriminative_rbm(dg, params, constants):
+    """`dg.DiscriminativeRBM`."""
+    dtype = str(params["v.bias"].dtype)[-7:]
+    return dg.DiscriminativeRBM.init(3, 3, 2, rng=0, dtype=dtype).with_params(params).with_constants(constants)
+
+
+def third_order(dg):
+    """A term of three layers, and a dense one that shares two of them."""
+    return [dg.ThirdOrder(("v", "x", "h")), dg.Dense(("h", "v"))]
+
+
+def convolution(dg):
+    """Two filters over an image of three rows and two columns, a bias a map and one for the image."""
+    filters = dg.Convolution(("v", "h"), image=(1, 3, 2), filters=2, kernel=2)
+    return [filters, dg.SharedBias(("h",), repeats=2), dg.SharedBias(("v",), repeats=6)]
+
+
+EDGES = ((0, 0), (0, 2), (3, 1), (2, 2), (1, 0))
+THIRD_SHAPES = {"v.bias": 3, "x.bias": 2, "h.bias": 2, "v-x-h.weight": (3, 2, 2), "h-v.weight": (2, 3)}
+THIRD_BLOCKS = {"v": (3, BINARY), "x": (2, SPIN), "h": (2, BINARY)}
+
+
 RBM_SHAPES = {"v.bias": 4, "h.bias": 3, "v-h.weight": (4, 3)}
 DBM3_SHAPES = {
     "v.bias": 3, "h1.bias": 2, "h2.bias": 2, "h3.bias": 2,
@@ -158,16 +211,68 @@ CASES: dict[str, Case] = {
         draw(9, TRIANGLE_SHAPES),
         offsets(9, {"v": 3, "b": 3}), coupled=True,
     ),
+    "third_order": Case(
+        terms(third_order, v=("Bernoulli", 3), x=("Spin", 2), h=("Bernoulli", 2)), oracles.energy_third_order,
+        THIRD_BLOCKS, draw(21, THIRD_SHAPES), {}, coupled=True,
+    ),
+    "third_order_centered": Case(
+        terms(third_order, v=("Bernoulli", 3), x=("Spin", 2), h=("Bernoulli", 2)), oracles.energy_third_order,
+        THIRD_BLOCKS, draw(22, THIRD_SHAPES), offsets(22, {"v": 3, "x": 2, "h": 2}), coupled=True,
+    ),
+    "third_order_gaussian": Case(
+        terms(third_order, v=("Gaussian", 2, 0.6), x=("Bernoulli", 2), h=("Gaussian", 2, 0.7)),
+        oracles.energy_third_order, {"v": (2, None), "x": (2, BINARY), "h": (2, None)},
+        draw(23, {"v.bias": 2, "x.bias": 2, "h.bias": 2, "v-x-h.weight": (2, 2, 2), "h-v.weight": (2, 2)}, 0.3),
+        {"v.log_sigma": np.full(2, np.log(0.6)), "h.log_sigma": np.full(2, np.log(0.7)), "v.offset": np.full(2, 0.3)},
+        coupled=True, enumerable=False,
+    ),
+    "convolution": Case(
+        terms(convolution, v=("Bernoulli", 6), h=("Bernoulli", 4)), oracles.energy_convolution,
+        {"v": (6, BINARY), "h": (4, BINARY)}, draw(24, {"v.bias": 1, "h.bias": 2, "v-h.weight": (2, 1, 2, 2)}),
+        offsets(24, {"v": 6}), recenters=False,
+    ),
+    "sparse": Case(
+        terms(lambda dg: [dg.Sparse(("v", "h"), edges=EDGES, shape=(4, 3))], v=("Bernoulli", 4), h=("Spin", 3)),
+        oracles.energy_sparse(EDGES), {"v": (4, BINARY), "h": (3, SPIN)},
+        draw(25, {"v.bias": 4, "h.bias": 3, "v-h.weight": 5}), offsets(25, {"v": 4, "h": 3}),
+    ),
+    "uncoupled": Case(
+        layers((("v", "h"),), v=("Bernoulli", 3), h=("Spin", 2), alone=("Bernoulli", 2)),
+        oracles.energy_layers({"v": "bernoulli", "h": "spin", "alone": "bernoulli"}, [("v", "h")]),
+        {"v": (3, BINARY), "h": (2, SPIN), "alone": (2, BINARY)},
+        draw(26, {"v.bias": 3, "h.bias": 2, "alone.bias": 2, "v-h.weight": (3, 2)}), offsets(26, {"alone": 2}),
+    ),
+    "without_couplings": Case(
+        layers((), v=("Bernoulli", 3), h=("Spin", 2)), oracles.energy_layers({"v": "bernoulli", "h": "spin"}, []),
+        {"v": (3, BINARY), "h": (2, SPIN)}, draw(27, {"v.bias": 3, "h.bias": 2}), offsets(27, {"h": 2}),
+    ),
+    "gated_rbm": Case(
+        lambda dg, p, _: dg.GatedRBM(p["v-x-h.weight"], p["v.bias"], p["x.bias"], p["h.bias"]), oracles.energy_gated_rbm,
+        {n: (size, BINARY) for n, size in (("v", 3), ("x", 2), ("h", 2))},
+        draw(28, {k: v for k, v in THIRD_SHAPES.items() if k != "h-v.weight"}), {}, coupled=True,
+    ),
+    "discriminative_rbm": Case(
+        discriminative_rbm, oracles.energy_discriminative_rbm, {"v": (3, BINARY), "y": (1, CATEGORICAL), "h": (2, BINARY)},
+        draw(29, {"v.bias": 3, "y.bias": 3, "h.bias": 2, "v-h.weight": (3, 2), "y-h.weight": (3, 2)}),
+        offsets(29, {"v": 3, "y": 3, "h": 2}), coupled=True,
+    ),
+    "binomial": Case(
+        layers((("v", "h"),), v=("Binomial", 3, 2), h=("Bernoulli", 2)),
+        oracles.energy_layers({"v": ("binomial", 2), "h": "bernoulli"}, [("v", "h")]),
+        {"v": (3, CATEGORICAL), "h": (2, BINARY)}, draw(30, {"v.bias": 3, "h.bias": 2, "v-h.weight": (3, 2)}),
+        offsets(30, {"v": 3}),
+    ),
     "gaussian_gaussian": Case(
         layers(GAUSSIAN_PAIR, v=("Gaussian", 2, 1.3), h=("Gaussian", 2, None)),
         oracles.energy_layers({"v": "gaussian", "h": "gaussian"}, GAUSSIAN_PAIR),
         {"v": (2, None), "h": (2, None)},
         draw(10, {"v.bias": 2, "h.bias": 2, "v-h.weight": (2, 2), "h.log_sigma": 2}, 0.3),
-        {"v.log_sigma": np.full(2, np.log(1.3)), "v.offset": np.array([0.4, -0.3])},
+        {"v.log_sigma": np.full(2, np.log(1.3)), "v.offset": np.array([0.4, -0.3])}, enumerable=False,
     ),
 }  # fmt: skip
 
 FINITE = [name for name, case in CASES.items() if case.finite]
+ENUMERABLE = [name for name, case in CASES.items() if case.enumerable]
 COUPLED = [name for name, case in CASES.items() if case.coupled]
 
 

@@ -7,6 +7,7 @@ real units are integrated as the Gaussians that they are, whose quadratic form i
 """
 
 import itertools
+import math
 from functools import cached_property
 
 import numpy as np
@@ -79,7 +80,7 @@ def energy_dbm(params, state):
 
 def statistic(kind, x):
     """s(x) as a list: one-hot for a `(categorical, k)` layer, else the values."""
-    if isinstance(kind, tuple):
+    if kind[0] == "categorical":
         return [float(value == state) for value in x for state in range(kind[1])]
     return list(x)
 
@@ -88,7 +89,7 @@ def energy_layers(kinds, pairs):
     """E = -sum_l [b_l (s_l - mu_l) + log m_l] - sum_(a,b) (s_a - mu_a) W_ab (s_b - mu_b), and a constant.
 
     Args:
-        kinds: layer name -> "bernoulli", "spin", "gaussian" or ("categorical", k).
+        kinds: layer name -> "bernoulli", "spin", "gaussian", ("binomial", trials) or ("categorical", k).
         pairs: the layers coupled.
     """
 
@@ -100,6 +101,9 @@ def energy_layers(kinds, pairs):
             s[name] = [raw[i] - mu[i] for i in range(len(raw))]
             for i in range(len(raw)):
                 total -= params[f"{name}.bias"][i] * s[name][i]
+            if kind[0] == "binomial":
+                for i in range(len(raw)):
+                    total -= np.log(math.comb(kind[1], int(raw[i])))
             if kind == "gaussian":
                 for i in range(len(raw)):
                     total += state[name][i] ** 2 / (2 * np.exp(2 * params[f"{name}.log_sigma"][i]))
@@ -108,6 +112,89 @@ def energy_layers(kinds, pairs):
             for i in range(len(s[a])):
                 for j in range(len(s[b])):
                     total -= s[a][i] * w[i, j] * s[b][j]
+        return total
+
+    return energy
+
+
+def energy_third_order(params, state):
+    """E = -sum_l b_l (s_l - mu_l) - sum (s_h - nu) W (s_v - mu) - sum_ijk W_ijk v_i x_j h_k, and x^2 / (2 sigma^2).
+
+    The product of three layers is of the values themselves: Sejnowski (1986), eq. 4.
+    """
+    centered, total = {}, params.get("energy_offset", 0.0)
+    for n in ("v", "x", "h"):
+        mu = params.get(f"{n}.offset", np.zeros(len(state[n])))
+        centered[n] = [state[n][i] - mu[i] for i in range(len(mu))]
+        for i in range(len(mu)):
+            total -= params[f"{n}.bias"][i] * centered[n][i]
+            if f"{n}.log_sigma" in params:
+                total += state[n][i] ** 2 / (2 * np.exp(2 * params[f"{n}.log_sigma"][i]))
+    for i in range(len(state["v"])):
+        for k in range(len(state["h"])):
+            total -= centered["h"][k] * params["h-v.weight"][k, i] * centered["v"][i]
+            for j in range(len(state["x"])):
+                total -= params["v-x-h.weight"][i, j, k] * state["v"][i] * state["x"][j] * state["h"][k]
+    return total
+
+
+def energy_gated_rbm(params, state):
+    """E = -v'b - x'a - h'c - sum_ijk W_ijk v_i x_j h_k: Memisevic & Hinton (2007), eq. 1, with biases."""
+    total = 0.0
+    for n in ("v", "x", "h"):
+        for i in range(len(state[n])):
+            total -= params[f"{n}.bias"][i] * state[n][i]
+    for i in range(len(state["v"])):
+        for j in range(len(state["x"])):
+            for k in range(len(state["h"])):
+                total -= params["v-x-h.weight"][i, j, k] * state["v"][i] * state["x"][j] * state["h"][k]
+    return total
+
+
+def energy_discriminative_rbm(params, state):
+    """E = -v'b - y'd - h'c - v'W h - y'U h with y one-hot, less offsets: Larochelle & Bengio (2008), eq. 1."""
+    y = [float(state["y"][0] == k) for k in range(len(params["y.bias"]))]
+    s, total = {"v": list(state["v"]), "y": y, "h": list(state["h"])}, 0.0
+    for n in s:
+        s[n] = [s[n][i] - params[f"{n}.offset"][i] for i in range(len(s[n]))]
+        for i in range(len(s[n])):
+            total -= params[f"{n}.bias"][i] * s[n][i]
+    for n in ("v", "y"):
+        for i in range(len(s[n])):
+            for j in range(len(s["h"])):
+                total -= s[n][i] * params[f"{n}-h.weight"][i, j] * s["h"][j]
+    return total
+
+
+def energy_convolution(params, state):
+    """E = -b sum v - sum_k c_k sum_ij h^k_ij - sum_k,ij,rs h^k_ij W^k_rs v_(i+r, j+s): Lee et al. (2009), eq. 1.
+
+    An image of three rows and two columns, square filters of side two; one bias a map and one for the image.
+    """
+    mu = params.get("v.offset", np.zeros(6))
+    v, h = np.reshape([state["v"][i] - mu[i] for i in range(6)], (3, 2)), np.reshape(state["h"], (2, 2, 1))
+    total = -params["v.bias"][0] * v.sum()
+    for k in range(2):
+        for i in range(2):
+            total -= params["h.bias"][k] * h[k, i, 0]
+            for r in range(2):
+                for s in range(2):
+                    total -= h[k, i, 0] * params["v-h.weight"][k, 0, r, s] * v[i + r, s]
+    return total
+
+
+def energy_sparse(edges):
+    """E = -sum_l b_l (s_l - mu_l) - sum_e w_e (v_i(e) - mu_i(e)) (h_j(e) - nu_j(e)) over the edges e = (i, j)."""
+
+    def energy(params, state):
+        total, s = 0.0, {}
+        for n in ("v", "h"):
+            mu = params.get(f"{n}.offset", np.zeros(len(state[n])))
+            s[n] = [state[n][i] - mu[i] for i in range(len(mu))]
+            for i in range(len(mu)):
+                total -= params[f"{n}.bias"][i] * s[n][i]
+        for e, (i, j) in enumerate(edges):
+            total -= params["v-h.weight"][e] * s["v"][i] * s["h"][j]
         return total
 
     return energy

@@ -33,7 +33,7 @@ def base_rate_machine(machine: BoltzmannMachine, means: Mapping[str, np.ndarray]
     params = {}
     for name, unit in structure.units:
         arrays = {k: to_numpy(v).astype(float) for k, v in machine.layer_arrays(name).items()}
-        offset, bias = machine.constants.get(f"{name}.offset"), machine.params[f"{name}.bias"]
+        offset, bias = machine.constants.get(f"{name}.offset"), machine.bias(name)
         mean = means.get(name, None if offset is None else to_numpy(offset).astype(float))
         eta = None if mean is None else unit.eta_from_mean(mean, arrays)
         params[f"{name}.bias"] = bias if eta is None else engine.arrays.asarray(eta, like=bias)
@@ -47,6 +47,6 @@ def log_z_base_rate(machine: BoltzmannMachine) -> Array:
     machine = machine.uncentered()
     total = -machine.constants.get("energy_offset", 0.0)
     for name, unit in machine.structure.units:
-        terms = unit.log_partition(machine.engine, machine.params[f"{name}.bias"], machine.layer_arrays(name))
-        total = total + machine.engine.xp.sum(terms)
+        terms = unit.log_partition(machine.engine, machine.bias(name), machine.layer_arrays(name))
+        total = total + machine.engine.xp.sum(terms, axis=-1)
     return total

@@ -114,8 +114,8 @@ class BoltzmannMachine(Parts):
 
     def log_base(self, state: State) -> Array | float:
         """sum_l log m_l(x_l) over the layers in the state, shape (...) in nats."""
-        layers = self.structure.layers
-        return sum(layers[n].log_base(self.engine, x, self.layer_arrays(n)) for n, x in state.items())
+        layers, cast = self.structure.layers, self.engine.arrays.cast
+        return sum(layers[n].log_base(self.engine, cast(x, self.like), self.layer_arrays(n)) for n, x in state.items())
 
     # -- the law -------------------------------------------------------------------------------------------------------
 
@@ -240,12 +240,10 @@ class BoltzmannMachine(Parts):
         return self._replace(params=params, constants=constants)
 
     def decoupled(self) -> Self:
-        """The machine with its couplings cut, about its offsets and without constant: a start for tempering."""
-        structure = Structure(self.structure.units, (), self.structure.biases)
-        coupled = {f"{t.name}.{k}" for t in self.structure.couplings for k in self.structure.keys[t.name]}
-        params = {k: v for k, v in self.params.items() if k not in coupled}
-        constants = {k: v for k, v in self.constants.items() if k != "energy_offset"}
-        return self._replace(params=params, constants=constants, structure=structure)
+        """The machine with its couplings cut about its offsets: independent layers with the same biases."""
+        params = {k: v for k, v in self.params.items() if k in self.structure.layer_shapes}
+        params |= {f"{n}.bias": self.bias(n) for n in self.structure.names}
+        return self._replace(params=params, structure=Structure(self.structure.units, ()))
 
     def given(self, state: State, *, missing: State | None = None) -> BoltzmannMachine:
         """The machine over the other layers, these clamped: one machine for each row of the values given.
