@@ -95,3 +95,11 @@ class Energy(Model):
     def uncentered(self) -> Self:
         """The same energy, with its constant, without centering offsets: itself, where it has none."""
         return self
+
+    def decoupled(self) -> Self:
+        """An energy over the same blocks that can be drawn from: the base of tempering.
+
+        Raises:
+            NotImplementedError: for an energy that has none.
+        """
+        raise NotImplementedError(f"expected an energy with decoupled(), such as a machine, got {type(self).__name__}")

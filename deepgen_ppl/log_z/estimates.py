@@ -15,13 +15,26 @@ import numpy as np
 
 from deepgen_ppl.typing import Array
 
-__all__ = ["CERTIFIED", "Contrastive", "Estimate", "Kind", "LogNormalizer", "log_mean_exp", "snapshot"]
+__all__ = [
+    "CERTIFIED",
+    "RUNS_FOR_ERROR",
+    "Contrastive",
+    "Estimate",
+    "Kind",
+    "LogNormalizer",
+    "log_mean_exp",
+    "snapshot",
+]
 
 Kind = Literal["exact", "bound", "estimate", "none"]
 Side = Literal["both", "lower", "upper", "none"]
 
 CERTIFIED = math.log(1 / 0.025)
 """What Markov's inequality costs on the logarithm of a mean of weights, at probability 0.975."""
+
+
+RUNS_FOR_ERROR = 100
+"""Number of weights below which the standard error of the logarithm of their mean is withheld."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,8 @@ class Estimate:
 def log_mean_exp(log_w: np.ndarray) -> tuple[float, float, float]:
     """log mean w, its delta-method standard error, and the effective sample size of the weights.
 
-    The error is NaN, as not to be trusted, where sd(log w) > 1 or the effective sample size is below 100.
+    The error is NaN, as not to be trusted, below 100 weights, and where sd(log w) > 1 or the effective sample size is
+    below 100 (below half of the weights, where there are fewer than 200).
 
     Args:
         log_w: log weights, shape (R,).
@@ -66,7 +80,7 @@ def log_mean_exp(log_w: np.ndarray) -> tuple[float, float, float]:
     w = np.exp(log_w - top)
     value = float(top + np.log(w.mean()))
     ess = float(w.sum() ** 2 / (w**2).sum())
-    if len(w) < 2 or log_w.std() > 1.0 or ess < 100:
+    if len(w) < RUNS_FOR_ERROR or log_w.std() > 1.0 or ess < min(RUNS_FOR_ERROR, len(w) / 2):
         return value, math.nan, ess
     return value, float(w.std(ddof=1) / w.mean() / math.sqrt(len(w))), ess
 
