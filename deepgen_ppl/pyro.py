@@ -24,6 +24,7 @@ from deepgen_ppl.hosts.on_pyro import HostObjective as _HostObjective
 from deepgen_ppl.hosts.on_pyro import ProgramBase as _ProgramBase
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs
 from deepgen_ppl.kernels.kernel import Kernel
+from deepgen_ppl.kernels.parallel_tempering import ParallelTempering
 from deepgen_ppl.log_p.bounds import Bounds, BoundsOptions, bounds
 from deepgen_ppl.log_p.compare import Comparison, compare
 from deepgen_ppl.log_z.ais import ais
@@ -79,6 +80,7 @@ __all__ = [
     "Kernel",
     "LogNormalizer",
     "MeanField",
+    "ParallelTempering",
     "Poisson",
     "Program",
     "RBM",

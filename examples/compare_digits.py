@@ -33,7 +33,7 @@ def main():
         "dbm": dg.fit(dbm, x, objective=dg.StochasticML(num_chains=100), optimizer=dg.sgd(0.1), **common).model,
         "vae": dg.fit(vae, x, objective=dg.IWAE(num_particles=5), optimizer=dg.adam(2e-3), **common).model,
     }
-    options = dg.BoundsOptions(num_particles=100, betas=50, num_runs=50) if args.smoke else None
+    options = dg.BoundsOptions(num_particles=100, betas=50, num_runs=100) if args.smoke else None
     print(dg.compare(models, held_out, rng=args.seed, options=options))
 
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs
 from deepgen_ppl.kernels.kernel import Kernel
+from deepgen_ppl.kernels.parallel_tempering import ParallelTempering
 
-__all__ = ["KERNELS", "FlipOne", "Row"]
+__all__ = ["KERNELS", "FlipOne", "Row", "placed"]
 
 
 class FlipState(NamedTuple):
@@ -69,7 +70,8 @@ class Row:
         steps: number of steps after which a point mass is forgotten.
         reversible: whether N(x, x') = N(x', x).
         info: shape of each field of Info, without the axis of chains.
-        exact_state: `(kernel, target, position, seed)` -> State whose chains have the law; by default the position.
+        exact_state: `(kernel, target, draw)` -> State whose chains have the law, where `draw(beta)` are exact draws of
+            all blocks with the weights times beta; by default those at beta = 1 are its position.
     """
 
     kernel: Kernel
@@ -77,14 +79,43 @@ class Row:
     steps: int
     reversible: bool = False
     info: dict[str, tuple[int, ...]] = field(default_factory=lambda: {"acceptance_rate": ()})
-    exact_state: Callable | None = None
+    exact_state: Callable = lambda kernel, target, draw: placed(kernel, target, draw(1.0))
 
+
+def placed(kernel, target, position):
+    """A state of chains at given values."""
+    rows = len(next(iter(position.values())))
+    state = kernel.init(target.engine.random.rng(0), target, rows)
+    return kernel.place(
+        state, {n: target.engine.arrays.asarray(x, like=state.position[n]) for n, x in position.items()}
+    )
+
+
+def replicas(kernel, target, draw):
+    """Replicas that each have the law of their temperature."""
+    state, asarray, xp = placed(kernel, target, draw(1.0)), target.engine.arrays.asarray, target.engine.xp
+    drawn = [draw(beta) for beta in kernel.betas[:-1]]
+    return state._replace(
+        replicas={
+            n: xp.concat([xp.stack([asarray(x[n], like=old) for x in drawn], axis=1), old[:, -1:]], axis=1)
+            for n, old in state.replicas.items()
+        }
+    )
+
+
+LADDER = (0.0, 0.25, 0.5, 0.5, 1.0)
+SWAPS = {"acceptance_rate": (), "swap_rate": (4,), "index": (5,), "visits": ()}
 
 KERNELS: dict[str, Row] = {
     "block_gibbs": Row(BlockGibbs(), ("rbm", "rbm_centered", "rbm_spin", "rbm_categorical_visible", "triangle"), 25),
     "block_gibbs_5": Row(BlockGibbs(5), ("rbm_centered", "dbm2", "dbm3_centered"), 6),
     "flip_one": Row(
-        FlipOne(), ("rbm", "rbm_centered", "dbm2"), 150, reversible=True,
+        FlipOne(), ("rbm", "rbm_centered"), 150, reversible=True,
         info={"acceptance_rate": (), "steps": (), "log_ratio": (), "both_energies": (2,)},
     ),
+    "parallel_tempering": Row(
+        ParallelTempering(LADDER), ("rbm_centered", "rbm_spin", "dbm3_centered", "triangle"), 25,
+        info=SWAPS, exact_state=replicas,
+    ),
 }  # fmt: skip
+"""The kernels, the library's own and a user's."""

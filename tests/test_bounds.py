@@ -1,5 +1,7 @@
 """Log normalizers: annealed importance sampling both ways against exact sums, what is claimed, and what is refused."""
 
+import dataclasses
+
 import cases
 import numpy as np
 import oracles
@@ -9,7 +11,6 @@ from gates import g_test, gate, gate_mean, sampled
 
 from deepgen_ppl.energies.base_rate import base_rate_machine
 from deepgen_ppl.energies.path import Path
-from deepgen_ppl.log_z import ais as ais_module
 from deepgen_ppl.log_z.estimates import log_mean_exp
 from deepgen_ppl.log_z.exact import draw_exact, enumerable
 from deepgen_ppl.log_z.schedules import salakhutdinov_murray_betas
@@ -159,7 +160,7 @@ LOG_RATIO = {}
 
 def log_ratio(dg, path, keep, low, high):
     def fn(path, keep, low, high):
-        return path.log_ratio(keep, ais_module._summed_out(path, keep), low, high)
+        return path.log_ratio(keep, path.summed_out(keep), low, high)
 
     fn = LOG_RATIO.setdefault("fn", fn)
     beta = [dg.engine.arrays.asarray(np.asarray(b), like=path.end.like) for b in (low, high)]
@@ -311,6 +312,57 @@ def test_base_rates_of_data_make_a_better_start(dg):
     assert informed.value == pytest.approx(exact, abs=0.05)
 
 
+def test_errors_need_a_hundred_runs(dg):
+    """A machine without couplings weighs all runs alike: 100 of them have an error of 0, fewer say what is needed."""
+    m = base_rate_machine(cases.machine(dg, "rbm", np.float32))
+    assert dg.ais(m, rng=0, betas=3, num_runs=100).se < 1e-5
+    nearly = cases.machine(dg, "rbm", np.float32)
+    nearly = nearly.with_params({"v-h.weight": 0.01 * nearly.params["v-h.weight"]})
+    for runs in (100, 101):
+        estimate = dg.ais(nearly, rng=0, betas=50, num_runs=runs)
+        assert 0 < estimate.se < 1e-3
+        assert estimate.flags == ()
+    with pytest.warns(UserWarning, match="expected num_runs of at least 100 for a standard error of log Z, got 99"):
+        few = dg.ais(nearly, rng=0, betas=50, num_runs=99)
+    assert np.isnan(few.se)
+    assert "weights_degenerate" in few.flags
+
+
+@pytest.mark.parametrize("degenerate", ["lower", "upper"])
+def test_neither_way_is_trusted_where_one_is_degenerate(dg, monkeypatch, degenerate):
+    """Whichever it was: both errors are withheld, and the flag says so."""
+    from deepgen_ppl.log_p import bounds as bounds_module
+
+    m, right = cases.machine(dg, "rbm", np.float32), dg.ais
+
+    def faulty(model, *, reverse=False, **options):
+        found = right(model, reverse=reverse, **options)
+        if reverse == (degenerate == "upper"):
+            found = dataclasses.replace(found, se=np.nan, flags=("weights_degenerate",))
+        return found
+
+    monkeypatch.setattr(bounds_module, "ais", faulty)
+    options = dg.BoundsOptions(betas=50, num_runs=200, log_z="ais")
+    found = dg.bounds(m, np.zeros((3, 4), np.float32), rng=0, options=options)
+    assert found.flags == ("weights_degenerate",)
+    assert np.isnan([found.lower.mc_se, found.upper.mc_se, found.se_log_z]).all()
+
+
+def test_reverse_runs_of_two_temperatures(dg):
+    """One step: an array of length 1, turned around."""
+    m = cases.machine(dg, "rbm", np.float32)
+    assert dg.ais(m, rng=0, betas=2, num_runs=200, reverse=True).value == pytest.approx(oracle("rbm").log_z, abs=1.0)
+
+
+def test_offsets_outside_the_range_of_the_statistic(dg):
+    """A Categorical machine about offsets that are no frequencies: the same law, and the same log Z."""
+    name = "rbm_categorical_visible"
+    m = cases.machine(dg, name, np.float32)
+    offset = dg.engine.arrays.asarray(np.linspace(-0.5, 1.5, 6), like=m.like)
+    far = dg.ais(m.recentered({"v": offset}), rng=0, betas=200, num_runs=400)
+    assert far.value == pytest.approx(oracle(name).log_z, abs=0.1)
+
+
 # --- what is refused
 
 
@@ -354,6 +406,16 @@ def test_bad_starts_are_refused(dg):
         dg.ais(
             m, rng=0, reverse=True, num_runs=3, initial={"v": cases.arrays(dg, {"v": np.zeros((3, 4))}, m.like)["v"]}
         )
+    h = np.zeros((10, 3), np.float32)
+    for wrong, what in (
+        (h[:, :2], r"initial\['h'\] of shape \(\.\.\., 3\)"),
+        (h + np.nan, "got 30 NaN or infinite"),
+        (h + 0.5, "only 0 and 1"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=what):
+            dg.ais(m, rng=0, reverse=True, num_runs=10, initial={"h": wrong})
+    with pytest.raises(ValueError, match=r"expected initial=\.\.\. with reverse=True, got it for forward runs"):
+        dg.ais(m, rng=0, num_runs=10, initial={"h": h})
     for bad in (0, -3):
         with pytest.raises(ValueError, match="num_runs"):
             dg.ais(m, rng=0, num_runs=bad)

@@ -14,6 +14,7 @@ from gates import GateError, once
 
 from deepgen_ppl.energies import mean_field
 from deepgen_ppl.energies.machine import BoltzmannMachine
+from deepgen_ppl.energies.path import Path
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo
 from deepgen_ppl.log_z import ais, estimates
 from deepgen_ppl.objectives import contrastive
@@ -221,7 +222,8 @@ def test_annealing_that_moves_before_it_weighs(dg, plant):
     def faulty(path, carry, x):
         rng, low, high = x
         keep, log_w, lost = carry
-        keep = ais._transition(rng, path, keep, ais._summed_out(path, keep), high, list)
+        moved = path.transition(rng, keep, path.summed_out(keep), high)
+        keep = {n: moved[n] for n in keep}
         return right(path, (keep, log_w, lost), x)
 
     test_bounds.check_ais(dg, "rbm_spin", once)
@@ -231,9 +233,9 @@ def test_annealing_that_moves_before_it_weighs(dg, plant):
 
 
 def test_reverse_annealing_in_the_order_of_the_way_up(dg, plant):
-    right = ais._transition
+    right = Path.transition
     test_bounds.check_reverse_of_three_colors(dg, once)
-    plant(ais, "_transition", lambda rng, path, keep, pairs, beta, order: right(rng, path, keep, pairs, beta, list))
+    plant(Path, "transition", lambda path, rng, keep, sent, beta, backward=False: right(path, rng, keep, sent, beta))
     with pytest.raises(GateError):
         test_bounds.check_reverse_of_three_colors(dg, once)
 

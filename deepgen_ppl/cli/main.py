@@ -116,7 +116,7 @@ def _train(
 ) -> Any:
     job = Job(parts["train"], epochs, seed)
     model, objective, optimizer = RECIPES[name].build(dg, job)
-    quick = BoundsOptions(num_particles=50, betas=200 if job.small else 2000, num_runs=50, exact_bits=16)
+    quick = BoundsOptions(num_particles=50, betas=200 if job.small else 2000, num_runs=100, exact_bits=16)
     watch = dg.Validation(
         parts["valid"],
         metric=lambda m, x: dg.bounds(m, x, rng=0, options=quick).estimate.value,

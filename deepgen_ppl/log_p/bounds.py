@@ -148,5 +148,6 @@ def _sides_of_log_z(
     if enumerable(model, DRAW_BITS):
         sides["upper"] = ais(model, rng=second, reverse=True, **common)
         if any(not math.isfinite(side.se) for side in sides.values()):
-            sides = {name: replace(side, se=math.nan) for name, side in sides.items()}
+            flags = tuple(dict.fromkeys(flag for side in sides.values() for flag in side.flags))
+            sides = {name: replace(side, se=math.nan, flags=flags) for name, side in sides.items()}
     return sides

@@ -19,6 +19,7 @@ Measuring the Reliability of MCMC Inference with Bidirectional Monte Carlo (2016
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ from deepgen_ppl.energies.base_rate import base_rate_machine, log_z_base_rate
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.path import Path
 from deepgen_ppl.engine import Engine
-from deepgen_ppl.log_z.estimates import LogNormalizer, log_mean_exp, snapshot
+from deepgen_ppl.log_z.estimates import RUNS_FOR_ERROR, LogNormalizer, log_mean_exp, snapshot
 from deepgen_ppl.log_z.exact import (
     DRAW_BITS,
     check_machine,
@@ -48,23 +49,6 @@ Position = dict[str, Array]
 Carry = tuple[Position, Array, Array]
 
 
-def _summed_out(path: Path, keep: Position) -> dict[str, tuple[Array, Array]]:
-    s = path.end.statistics(keep)
-    return {name: path.natural(name, s) for name in path.end.structure.smaller_side[1]}
-
-
-def _transition(rng: Rng, path: Path, keep: Position, pairs: Any, beta: Array, order: Callable) -> Position:
-    """Draw the layers summed out, then the layers kept, color by color in `order`."""
-    structure = path.end.structure
-    groups = list(order([g for g in structure.sweep if g[0] in keep]))
-    keys = iter(path.end.engine.random.split(rng, len(structure.names)))
-    state = {name: path.draw(next(keys), name, pair, beta) for name, pair in pairs.items()} | keep
-    for group in groups:
-        s = path.end.statistics(state)
-        state = state | {name: path.draw(next(keys), name, path.natural(name, s), beta) for name in group}
-    return {name: state[name] for name in keep}
-
-
 def _add(total: Array, lost: Array, term: Array) -> tuple[Array, Array]:
     """Kahan's compensated sum."""
     y = term - lost
@@ -76,17 +60,19 @@ def forward_step(path: Path, carry: Carry, x: tuple[Rng, Array, Array]) -> tuple
     """One temperature up: weight, then move."""
     keep, log_w, lost = carry
     rng, low, high = x
-    pairs = _summed_out(path, keep)
-    log_w, lost = _add(log_w, lost, path.log_ratio(keep, pairs, low, high))
-    return (_transition(rng, path, keep, pairs, high, list), log_w, lost), None
+    sent = path.summed_out(keep)
+    log_w, lost = _add(log_w, lost, path.log_ratio(keep, sent, low, high))
+    state = path.transition(rng, keep, sent, high)
+    return ({name: state[name] for name in keep}, log_w, lost), None
 
 
 def reverse_step(path: Path, carry: Carry, x: tuple[Rng, Array, Array]) -> tuple[Carry, None]:
     """One temperature down: move by the reversal of the way up, then weight."""
     keep, log_w, lost = carry
     rng, low, high = x
-    keep = _transition(rng, path, keep, _summed_out(path, keep), high, reversed)
-    log_w, lost = _add(log_w, lost, -path.log_ratio(keep, _summed_out(path, keep), low, high))
+    state = path.transition(rng, keep, path.summed_out(keep), high, backward=True)
+    keep = {name: state[name] for name in keep}
+    log_w, lost = _add(log_w, lost, -path.log_ratio(keep, path.summed_out(keep), low, high))
     return (keep, log_w, lost), None
 
 
@@ -128,10 +114,10 @@ def ais(
         machine: the machine.
         rng: seed or generator.
         betas: number of inverse temperatures (equally spaced), or an increasing array from 0 to 1.
-        num_runs: number of independent runs.
+        num_runs: number of independent runs; below 100 the standard error is withheld, with a warning.
         start: machine at beta = 0 with the same layers, without couplings or with at most 2^20 joint states on its
-            smaller side; by default one without couplings that has the base rates of `data`, or else the
-            machine's offsets.
+            smaller side; by default the machine with its couplings cut (`decoupled`), whose visible layer has the
+            base rates of `data` if given.
         data: (N, V) for the base rates of the default start.
         reverse: anneal from the machine to the start.
         initial: draws from the machine for the reverse way, values of all layers with `num_runs` rows; they are taken
@@ -144,8 +130,8 @@ def ais(
 
     Raises:
         TypeError: for something else than a machine.
-        ValueError: for temperatures that do not go from 0 to 1, a start whose log Z is not known, or reverse runs
-            without draws.
+        ValueError: for temperatures that do not go from 0 to 1, a start whose log Z is not known, reverse runs
+            without draws, draws for forward runs, or draws that are no states of the layers.
     """
     check_machine(machine)
     engine = machine.engine
@@ -155,6 +141,14 @@ def ais(
     _check_start(start, machine)
     rng = engine.random.rng(rng, machine.like)
     first, rest = engine.random.split(rng, 2)
+    if initial is not None:
+        initial = _checked(initial, machine, num_runs, reverse=reverse)
+    if num_runs < RUNS_FOR_ERROR:
+        warnings.warn(
+            f"expected num_runs of at least {RUNS_FOR_ERROR} for a standard error of log Z, got {num_runs}: "
+            "it will be withheld",
+            stacklevel=2,
+        )
     log_z_start = _log_z_of_start(start)
     flags: tuple[str, ...] = ()
     if reverse:
@@ -195,7 +189,7 @@ def ais(
 
 def _start(machine: BoltzmannMachine, data: Any) -> BoltzmannMachine:
     if data is None:
-        return base_rate_machine(machine)
+        return machine.decoupled()
     visible = machine.structure.visible
     return base_rate_machine(
         machine, {visible: mean_statistic(machine.engine, machine.structure.layers[visible], data)}
@@ -222,17 +216,27 @@ def _log_z_of_start(start: BoltzmannMachine) -> float:
         return float(_compiled(start.engine, log_z_base_rate)(start.astype("float64")))
 
 
+def _checked(initial: Mapping[str, Any], machine: BoltzmannMachine, num: int, *, reverse: bool) -> Position:
+    """Values of the layers kept, as the engine's arrays."""
+    if not reverse:
+        raise ValueError("expected initial=... with reverse=True, got it for forward runs, which start at `start`")
+    keep, arrays = machine.structure.smaller_side[0], machine.engine.arrays
+    got = {k: len(v) for k, v in initial.items()}
+    missing = [name for name in keep if name not in got]
+    if missing or any(got[name] != num for name in keep):
+        raise ValueError(
+            f"expected `initial` with {num} draws of the layers {list(keep)}, got {got}"
+            f"{f', no {missing}' if missing else ''}"
+        )
+    for name in keep:
+        machine.structure.layers[name].check(np.asarray(arrays.to_numpy(initial[name])), f"initial[{name!r}]")
+    return {name: arrays.asarray(initial[name], like=machine.like) for name in keep}
+
+
 def _draws_of(
     rng: Rng, machine: BoltzmannMachine, num: int, initial: Mapping[str, Array] | None
 ) -> tuple[Position, tuple[str, ...]]:
     if initial is not None:
-        got = {k: v.shape[0] for k, v in initial.items()}
-        keep = machine.structure.smaller_side[0]
-        if set(got.values()) != {num} or (missing := set(keep) - set(got)):
-            raise ValueError(
-                f"expected `initial` with {num} draws of the layers {list(keep)}, got {got}"
-                f"{f', no {sorted(missing)}' if set(got.values()) == {num} else ''}"
-            )
         return dict(initial), ("inexact_start",)
     if not enumerable(machine, DRAW_BITS):
         raise ValueError(

@@ -15,7 +15,17 @@ import numpy as np
 
 from deepgen_ppl.typing import Array
 
-__all__ = ["CERTIFIED", "FLAGS", "Contrastive", "Estimate", "Kind", "LogNormalizer", "log_mean_exp", "snapshot"]
+__all__ = [
+    "CERTIFIED",
+    "FLAGS",
+    "RUNS_FOR_ERROR",
+    "Contrastive",
+    "Estimate",
+    "Kind",
+    "LogNormalizer",
+    "log_mean_exp",
+    "snapshot",
+]
 
 Kind = Literal["exact", "bound", "estimate", "none"]
 Side = Literal["both", "lower", "upper", "none"]
@@ -33,6 +43,10 @@ FLAGS: Mapping[str, str] = {
     "not_finite": "log p(x) is infinite or NaN at some rows: nothing can be claimed of its mean",
 }
 """What should make one careful: code -> what it means, and what to turn."""
+
+
+RUNS_FOR_ERROR = 100
+"""Number of weights below which the standard error of the logarithm of their mean is withheld."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +88,8 @@ class Estimate:
 def log_mean_exp(log_w: np.ndarray) -> tuple[float, float, float]:
     """log mean w, its delta-method standard error, and the effective sample size of the weights.
 
-    The error is NaN, as not to be trusted, where sd(log w) > 1, the effective sample size is below 100, or no weight is
-    positive and finite.
+    The error is NaN, as not to be trusted, below 100 weights, where sd(log w) > 1, where the effective sample size is
+    below 100 (to 1 %), or where no weight is positive and finite.
 
     Args:
         log_w: log weights, shape (R,).
@@ -87,7 +101,8 @@ def log_mean_exp(log_w: np.ndarray) -> tuple[float, float, float]:
     w = np.exp(log_w - top)
     value = float(top + np.log(w.mean()))
     ess = float(w.sum() ** 2 / (w**2).sum())
-    if len(w) < 2 or not np.isfinite(log_w).all() or log_w.std() > 1.0 or ess < 100:
+    least = min(RUNS_FOR_ERROR, 0.99 * len(w))  # even weights have an effective size of their number, to rounding
+    if len(w) < RUNS_FOR_ERROR or not np.isfinite(log_w).all() or log_w.std() > 1.0 or ess < least:
         return value, math.nan, ess
     return value, float(w.std(ddof=1) / w.mean() / math.sqrt(len(w))), ess
 

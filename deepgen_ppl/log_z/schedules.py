@@ -1,10 +1,14 @@
-"""Inverse temperatures of annealing: schedules from 0 to 1, and their cutting into pieces of one length."""
+"""Inverse temperatures of annealing and tempering: schedules to 1, and their cutting into pieces of one length."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-__all__ = ["check_betas", "pieces", "salakhutdinov_murray_betas"]
+from deepgen_ppl.options import integer
+
+__all__ = ["check_betas", "check_ladder", "pieces", "salakhutdinov_murray_betas"]
 
 CHUNK = 500
 """Number of temperatures that run without a look at the progress."""
@@ -21,10 +25,24 @@ def check_betas(betas: int | np.ndarray) -> np.ndarray:
     Raises:
         ValueError: for temperatures that do not increase from 0 to 1.
     """
-    betas = np.linspace(0.0, 1.0, betas) if isinstance(betas, (int, np.integer)) else np.asarray(betas, float)
+    betas = np.linspace(0.0, 1.0, integer(betas, "betas", least=2)) if np.ndim(betas) == 0 else np.asarray(betas, float)
     if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or not (np.diff(betas) >= 0).all():
         raise ValueError(f"expected inverse temperatures that increase from 0 to 1, got {betas}")
     return betas
+
+
+def check_ladder(betas: int | Sequence[float]) -> np.ndarray:
+    """The temperatures of replicas: a number of equally spaced ones from 0 to 1, or those given.
+
+    Raises:
+        ValueError: for less than two, or ones that do not rise from 0 or more to 1; equal ones are taken.
+    """
+    ladder = (
+        np.linspace(0.0, 1.0, integer(betas, "betas", least=2)) if np.ndim(betas) == 0 else np.asarray(betas, float)
+    )
+    if ladder.ndim != 1 or len(ladder) < 2 or ladder[-1] != 1 or not (np.diff(ladder, prepend=0.0) >= 0).all():
+        raise ValueError(f"expected at least two inverse temperatures that rise from 0 or more to 1, got {betas}")
+    return ladder
 
 
 def pieces(betas: np.ndarray, *, reverse: bool) -> list[tuple[np.ndarray, np.ndarray]]:
