@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
-__all__ = ["Arrays", "Control", "Engine", "Host", "Networks", "Random", "Special", "check_shapes"]
+__all__ = ["Arrays", "Control", "Engine", "Host", "Networks", "Plate", "Random", "RunSite", "Special", "check_shapes"]
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ class Host:
         draw: `(rng, distribution)` -> a draw that uses only `rng`.
         marginal: class of the host distribution behind `machine.marginal`.
         kernel: class of the host MCMC kernel behind `kernel.on(machine)`.
+        run: `(program, batch, *, rng, values=None)` -> name -> `RunSite` of one run of a model or a guide, called with
+            `**batch`; `values` are put in at latent sites.
         log_weights: runs a model-guide pair and returns its `LogWeights`.
         trainer: the engine's training loop behind `fit`.
         optimizers: name -> constructor of a host-neutral optimizer.
@@ -166,10 +169,61 @@ class Host:
     draw: Callable
     marginal: Any
     kernel: Any
+    run: Callable
     log_weights: Callable
     trainer: Any
     optimizers: Any
     bound: Callable
+
+
+class Plate(NamedTuple):
+    """A plate around a site: its axis `dim`, counted from the right, and its size."""
+
+    name: str
+    dim: int
+    size: int
+
+
+@dataclass(frozen=True)
+class RunSite:
+    """A sample site of one run of a program.
+
+    Attributes:
+        name: its name.
+        fn: its distribution.
+        value: (*batch, *event).
+        observed: whether its value was given by the program; factors are.
+        scale: what the program multiplies its log-probability by.
+        plates: the plates around it.
+        auxiliary: whether it serves its guide alone and has no partner in the model.
+        score: `()` -> log-probability of the value, masked and unscaled.
+    """
+
+    name: str
+    fn: Any
+    value: Any
+    observed: bool
+    scale: Any
+    plates: tuple[Plate, ...]
+    auxiliary: bool
+    score: Callable[[], Any]
+
+    @cached_property
+    def log_prob(self) -> Any:
+        """Log-probability of the value, masked and unscaled, (*batch) in nats."""
+        return self.score()
+
+    def inside(self, plate: str) -> bool:
+        """Whether the site is inside the plate of this name."""
+        return any(p.name == plate for p in self.plates)
+
+    @property
+    def law(self) -> str:
+        """Name of the distribution that the user wrote."""
+        fn = self.fn
+        while (base := getattr(fn, "base_dist", None)) is not None:
+            fn = base
+        return type(fn).__name__
 
 
 @dataclass(frozen=True)

@@ -151,8 +151,8 @@ def _print(comparison: Comparison) -> None:
     for remark in comparison.remarks():
         _say(remark)
     _say(
-        "kind: exact, bound (a side in expectation), estimate (no side). A model is better than another where its lower "
-        "side lies above the other's upper side, over the same rows and beyond all errors."
+        "kind: exact, bound (a side in expectation), estimate (no side). A model is better than another where its "
+        "lower side lies above the other's upper side, over the same rows and beyond all errors."
     )
 
 

@@ -19,6 +19,7 @@ from deepgen_ppl.hosts.on_numpyro.distribution import Marginal, Spin, draw
 from deepgen_ppl.hosts.on_numpyro.mcmc import HostKernel
 from deepgen_ppl.hosts.on_numpyro.nets import NETWORKS, module
 from deepgen_ppl.hosts.on_numpyro.objective import HostContrastive, HostObjective, log_weights, persistent
+from deepgen_ppl.hosts.on_numpyro.run import run
 from deepgen_ppl.hosts.on_numpyro.trainer import OPTIMIZERS, Trainer
 from deepgen_ppl.log_z.estimates import Contrastive, LogNormalizer
 from deepgen_ppl.typing import ArrayDict
@@ -77,6 +78,7 @@ ENGINE = Engine(
         draw=draw,
         marginal=Marginal,
         kernel=HostKernel,
+        run=run,
         log_weights=log_weights,
         trainer=Trainer,
         optimizers=OPTIMIZERS,

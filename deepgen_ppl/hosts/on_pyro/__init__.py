@@ -17,6 +17,7 @@ from deepgen_ppl.hosts.on_pyro.distribution import Marginal, Spin, draw
 from deepgen_ppl.hosts.on_pyro.mcmc import HostKernel
 from deepgen_ppl.hosts.on_pyro.nets import NETWORKS, module
 from deepgen_ppl.hosts.on_pyro.objective import HostContrastive, HostObjective, OwnParams, log_weights, registered
+from deepgen_ppl.hosts.on_pyro.run import run
 from deepgen_ppl.hosts.on_pyro.trainer import OPTIMIZERS, Trainer
 
 __all__ = ["ENGINE", "HostObjective", "ProgramBase", "register"]
@@ -64,6 +65,7 @@ ENGINE = Engine(
         draw=draw,
         marginal=Marginal,
         kernel=HostKernel,
+        run=run,
         log_weights=log_weights,
         trainer=Trainer,
         optimizers=OPTIMIZERS,
