@@ -13,6 +13,9 @@ import arviz as az
 import matplotlib as mpl
 import xarray
 
+import deepgen_ppl
+from deepgen_ppl.log_z.estimates import Estimate
+
 mpl.use("Agg")
 
 CHAINS, DRAWS = 4, 50
@@ -257,20 +260,51 @@ def comparison(dg):
 
 def check_comparison(data, comparison):
     assert {"log_likelihood", "bounds"} <= groups(data)
-    pointwise, bounds = group(data, "log_likelihood"), group(data, "bounds")
+    scores, bounds = group(data, "log_likelihood"), group(data, "bounds")
     assert list(bounds["model"].values) == list(comparison.bounds)
+    for made in (scores, bounds):
+        assert made.attrs["inference_library"] == "deepgen_ppl"
+        assert made.attrs["inference_library_version"] == deepgen_ppl.__version__
     for i, (name, e) in enumerate(comparison.bounds.items()):
-        assert pointwise[name].dims == ("chain", "draw", "datum")
-        np.testing.assert_allclose(pointwise[name].values[0, 0], e.pointwise)
+        if e.lower.kind == "none":
+            assert name not in scores
+        else:
+            assert scores[name].dims == ("chain", "draw", "datum")
+            np.testing.assert_allclose(scores[name].values[0, 0], e.lower_pointwise)
         for side in ("lower", "upper", "estimate"):
-            np.testing.assert_equal(float(bounds[side][i]), float(getattr(e, side).value))
+            own = getattr(e, side)
+            np.testing.assert_equal(float(bounds[side][i]), own.value)
+            np.testing.assert_equal(float(bounds[f"{side}_se"][i]), own.mc_se)
+            said = [str(bounds[f"{side}_{what}"].values[i]) for what in ("kind", "method", "missing")]
+            assert said == [own.kind, own.method, own.reason]
+        for side in ("lower_pointwise", "upper_pointwise"):
+            rows = getattr(e, side)
+            np.testing.assert_allclose(bounds[side].values[i], np.full(9, np.nan) if rows is None else rows)
+        assert str(bounds["flags"].values[i]) == " ".join(e.flags)
         assert float(bounds["se_data"][i]) == e.se_data
         assert float(bounds["se_log_z"][i]) == e.se_log_z
-        assert str(bounds["method"].values[i]) == e.estimate.method
 
 
 def test_comparison_has_its_groups(dg, comparison):
     check_comparison(dg.to_arviz(comparison), comparison)
+
+
+def upper_alone(comparison):
+    """The comparison with an RBM that has no lower side."""
+    e = comparison.bounds["rbm"]
+    upper = dataclasses.replace(e, lower=Estimate.missing("given"), lower_pointwise=None, flags=("mean_field",))
+    return dataclasses.replace(comparison, bounds={"rbm": upper, "vae": comparison.bounds["vae"]})
+
+
+def test_upper_sides_are_no_log_likelihood(dg, comparison, tmp_path):
+    """They stand in `bounds`, with their kind; beside lower sides ArviZ would rank them."""
+    mixed = upper_alone(comparison)
+    check_comparison(dg.to_arviz(mixed), mixed)
+    check_comparison(reopened(dg.to_arviz(mixed), tmp_path / "mixed.nc"), mixed)
+    alone = dg.Comparison({"rbm": mixed.bounds["rbm"]}, 9, "")
+    data = dg.to_arviz(alone)
+    assert "log_likelihood" not in groups(data)
+    assert str(group(data, "bounds")["upper_kind"].values[0]) == "exact"
 
 
 def test_comparison_goes_through_netcdf(dg, comparison, tmp_path):
@@ -286,16 +320,13 @@ def test_elpd_goes_through_az_compare(dg, comparison):
     table = az.compare(scores, method="stacking")
     for name, e in comparison.bounds.items():
         total = next(float(table.loc[name, c]) for c in ("elpd", "elpd_loo") if c in table.columns)
-        assert total == pytest.approx(e.pointwise.sum(), abs=0.6 if abs(total) > 10 else 0.06)  # 1.x rounds
+        assert total == pytest.approx(e.lower_pointwise.sum(), abs=0.6 if abs(total) > 10 else 0.06)  # 1.x rounds
     assert float(table["weight"].astype(float).sum()) == pytest.approx(1.0, abs=0.02)
 
 
-def test_elpd_takes_no_upper_sides(dg, comparison):
-    from deepgen_ppl.log_z.estimates import Estimate
-
-    none = Estimate.missing("given")
-    upper_only = dataclasses.replace(comparison.bounds["rbm"], lower=none)
-    table = dg.Comparison({"rbm": upper_only, "vae": comparison.bounds["vae"]}, 9, "")
-    assert set(dg.to_elpd(table)) == {"vae"}
+def test_elpd_takes_no_upper_sides_and_says_so(dg, comparison):
+    mixed = upper_alone(comparison)
+    with pytest.warns(UserWarning, match=r"without a lower side of log p\(x\) are left out: rbm \(given\)"):
+        assert set(dg.to_elpd(mixed)) == {"vae"}
     with pytest.raises(ValueError, match="expected a model with a lower side"):
-        dg.to_elpd(dg.Comparison({"rbm": upper_only}, 9, ""))
+        dg.to_elpd(dg.Comparison({"rbm": mixed.bounds["rbm"]}, 9, ""))

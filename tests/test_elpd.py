@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepgen_ppl.log_p.bounds import Bounds
+from deepgen_ppl.log_p.claims import Bounds, claim, found
 from deepgen_ppl.log_p.compare import Comparison
 from deepgen_ppl.log_z.estimates import Estimate
 
@@ -13,10 +13,9 @@ to_elpd = pytest.importorskip("deepgen_ppl.diagnostics.elpd").to_elpd
 
 
 def bounds(pointwise: np.ndarray, kind: str, shift: float = 0.0) -> Bounds:
-    side = Estimate(float(pointwise.mean()) - shift, 0.0, kind, "by hand")
     none = Estimate.missing("none")
-    lower = none if kind == "none" else side
-    return Bounds(lower, none, side, 0.0, 0.0, pointwise, 0.0)
+    lower = none if kind == "none" else claim(pointwise - shift, kind, "by hand")
+    return found(lower, none, claim(pointwise, "estimate", "by hand"), pointwise, lower_rows=pointwise - shift)
 
 
 def comparison(**models: Bounds) -> Comparison:
@@ -48,7 +47,8 @@ def test_scores_are_the_lower_side(scores: dict[str, np.ndarray]) -> None:
 
 
 def test_models_without_a_lower_side_are_left_out(scores: dict[str, np.ndarray]) -> None:
-    found = comparison(one=bounds(scores["good"], "exact"), two=bounds(scores["bad"], "none"))
-    assert list(to_elpd(found)) == ["one"]
+    both = comparison(one=bounds(scores["good"], "exact"), two=bounds(scores["bad"], "none"))
+    with pytest.warns(UserWarning, match=r"are left out: two \(none\)"):
+        assert list(to_elpd(both)) == ["one"]
     with pytest.raises(ValueError, match="expected a model with a lower side"):
         to_elpd(comparison(two=bounds(scores["bad"], "none")))

@@ -1182,6 +1182,34 @@ def test_contrastive_has_no_value(dg, param_store):
 
 
 @covers("host.run")
+def test_one_run_of_a_program(dg):
+    """Values put in, the plates around each site, and log-probabilities as SciPy has them."""
+    ppl, dist = dg.engine.host.ppl, dg.engine.host.dist
+    x, z = np.random.default_rng(0).standard_normal((2, 5))
+
+    def model(x):
+        t = ppl.sample("t", dist.Normal(array(dg, 0.0), array(dg, 2.0)))
+        with ppl.plate("data", 5, dim=-1):
+            z = ppl.sample("z", dist.Normal(t, array(dg, 1.0)))
+            ppl.sample("x", dist.Normal(z, array(dg, 0.5)), obs=x)
+
+    rng = dg.engine.random.rng(0)
+    sites = dg.engine.host.run(model, {"x": array(dg, x)}, rng=rng, values={"t": array(dg, 0.3), "z": array(dg, z)})
+    assert {name: s.observed for name, s in sites.items()} == {"t": False, "z": False, "x": True}
+    assert sites["t"].plates == ()
+    assert (sites["x"].inside("data"), sites["t"].inside("data")) == (True, False)
+    assert [tuple(p) for p in sites["z"].plates] == [("data", -1, 5)]
+    exact = {"t": stats.norm(0, 2).logpdf(0.3), "z": stats.norm(0.3, 1).logpdf(z), "x": stats.norm(z, 0.5).logpdf(x)}
+    for name, site in sites.items():
+        np.testing.assert_allclose(numpy(dg, site.log_prob), exact[name], rtol=1e-4, atol=1e-5)
+        assert (site.scale, site.auxiliary, site.law) == (1.0, False, "Normal")
+    again = [dg.engine.host.run(model, {"x": array(dg, x)}, rng=dg.engine.random.rng(s)) for s in (0, 0, 1)]
+    drawn = [numpy(dg, sites["z"].value) for sites in again]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).all()
+
+
+@covers("host.run")
 @pytest.mark.parametrize(("num_local", "num_global"), [(1, 1), (3, 2)])
 def test_log_weights_of_the_exact_posterior(dg, num_local, num_global):
     """z ~ N(0, 1), x ~ N(z, 1), q(z | x) = N(x / 2, 1 / sqrt 2): every weight is p(x) = N(0, sqrt 2)."""

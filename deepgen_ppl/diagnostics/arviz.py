@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from deepgen_ppl import __version__
 from deepgen_ppl.log_p.compare import Comparison
 
 __all__ = ["from_groups", "to_arviz"]
+
+ABOUT = {"inference_library": "deepgen_ppl", "inference_library_version": __version__}
+"""Attributes of every group: what made it."""
 
 Groups = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -30,19 +34,23 @@ def from_groups(groups: Groups, dims: Mapping[str, list[str]], coords: Mapping[s
     """ArviZ's container from group -> variable -> array; all but `bounds` start with the axes (chain, draw)."""
     az = _arviz()
     options = {"dims": dict(dims), "coords": dict(coords or {})}
-    sampled = {k: dict(v) for k, v in groups.items() if k != "bounds"}
+    sampled = {k: dict(v) for k, v in groups.items() if k != "bounds" and v}
     if int(az.__version__.split(".")[0]) >= 1:
         data = az.from_dict(sampled, **options)
     else:
         data = az.from_dict(**sampled, **options)
+    for name in sampled:
+        data[name].attrs.update(ABOUT)
     if "bounds" in groups:
         _add_bounds(az, data, groups["bounds"], dict(coords or {}))
     return data
 
 
 def _add_bounds(az: Any, data: Any, arrays: Mapping[str, np.ndarray], coords: Mapping[str, Any]) -> None:
+    """A group without chains: arrays (model,), or (model, datum)."""
     xarray = importlib.import_module("xarray")
-    group = xarray.Dataset({k: ("model", v) for k, v in arrays.items()}, coords={"model": coords["model"]})
+    variables = {k: (("model", "datum")[: v.ndim], v) for k, v in arrays.items()}
+    group = xarray.Dataset(variables, coords=dict(coords), attrs=ABOUT)
     if hasattr(data, "add_groups"):
         data.add_groups({"bounds": group})
     else:
@@ -59,8 +67,9 @@ def to_arviz(source: Any, *, model: Any = None, states: bool = False) -> Any:
 
     Returns:
         For a run: `posterior` with `BLOCK_mean` (mean value of a block's units), and `sample_stats` with `energy` (E,
-        unnormalized, in nats), `lp` (-E) and `acceptance_rate`. For a comparison: `log_likelihood` with the pointwise
-        best guess of each model, and `bounds`.
+        unnormalized, in nats), `lp` (-E) and `acceptance_rate`. For a comparison: `log_likelihood` with the rows of the
+        models that have a lower side, and `bounds` with both sides of all: values, kinds, errors, methods, reasons,
+        flags and rows.
 
     Raises:
         TypeError: for another source, or a run of a kernel that is not ours.
@@ -104,16 +113,25 @@ def _run(model: Any, position: Mapping[str, np.ndarray], stats: Mapping[str, np.
 
 
 def _comparison(comparison: Comparison) -> Any:
+    """Rows of lower sides as `log_likelihood`; both sides with kinds, errors, methods and flags as `bounds`."""
     found = comparison.bounds
-    pointwise = {name: e.pointwise[None, None] for name, e in found.items()}
+    scores = {name: e.lower_pointwise[None, None] for name, e in found.items() if e.lower_pointwise is not None}
+    missing = np.full(comparison.num_data, np.nan)
     bounds = {
-        "lower": np.array([e.lower.value for e in found.values()]),
-        "upper": np.array([e.upper.value for e in found.values()]),
-        "estimate": np.array([e.estimate.value for e in found.values()]),
         "se_data": np.array([e.se_data for e in found.values()]),
         "se_log_z": np.array([e.se_log_z for e in found.values()]),
-        "method": np.array([e.estimate.method for e in found.values()]),
+        "flags": np.array([" ".join(e.flags) for e in found.values()]),
+        "better_than": np.array([" ".join(comparison.better_than(name)) for name in found]),
     }
-    dims = {name: ["datum"] for name in found}
+    for name in ("lower", "upper", "estimate"):
+        sides = [getattr(e, name) for e in found.values()]
+        bounds[name] = np.array([side.value for side in sides])
+        bounds |= {f"{name}_{what}": np.array([getattr(side, what) for side in sides]) for what in ("kind", "method")}
+        bounds[f"{name}_se"] = np.array([side.mc_se for side in sides])
+        bounds[f"{name}_missing"] = np.array([side.reason for side in sides])
+    for name in ("lower_pointwise", "upper_pointwise"):
+        rows = [getattr(e, name) for e in found.values()]
+        bounds[name] = np.stack([missing if row is None else row for row in rows])
+    dims = {name: ["datum"] for name in scores}
     coords = {"model": list(found), "datum": np.arange(comparison.num_data)}
-    return from_groups({"log_likelihood": pointwise, "bounds": bounds}, dims, coords)
+    return from_groups({"log_likelihood": scores, "bounds": bounds}, dims, coords)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,22 @@ __all__ = ["to_elpd"]
 def to_elpd(comparison: Comparison) -> dict[str, Any]:
     """Model name -> `ELPDData` for `az.compare(..., method="stacking")`.
 
-    Fit stacking weights on validation data and report on test data. Models without a lower side are left out.
+    Fit stacking weights on validation data and report on test data. ArviZ 0.x heads these scores `elpd_loo` and
+    `p_loo` whatever they are: they are held-out scores, nothing was left out of a fit, and p is zero.
+
+    Warns:
+        UserWarning: with the models that are left out, since they have no lower side, and why.
 
     Raises:
         ImportError: without ArviZ.
         ValueError: if no model has a lower side.
     """
-    scores = {
-        name: e.pointwise - e.pointwise.mean() + e.lower.value  # log Z is common to all data
-        for name, e in comparison.bounds.items()
-        if e.lower.kind in ("exact", "bound")
-    }
+    scores = {name: e.lower_pointwise for name, e in comparison.bounds.items() if e.lower_pointwise is not None}
     if not scores:
         raise ValueError(f"expected a model with a lower side of log p(x), got none among {list(comparison.bounds)}")
+    left = [f"{name} ({e.lower.reason})" for name, e in comparison.bounds.items() if name not in scores]
+    if left:
+        warnings.warn(f"models without a lower side of log p(x) are left out: {', '.join(left)}", stacklevel=2)
     try:
         az = importlib.import_module("arviz")
     except ImportError as error:

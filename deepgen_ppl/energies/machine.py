@@ -213,13 +213,6 @@ class BoltzmannMachine(Parts):
         structure = Structure(self.structure.units, self.structure.couplings)
         return self._replace(params=params, constants=constants, structure=structure)
 
-    def decoupled(self) -> Self:
-        """The machine with its couplings cut about its offsets: independent layers with the same biases."""
-        layers = self.structure.layers
-        new = self._replace(params={k: v for k, v in self.params.items() if k.rpartition(".")[0] in layers})
-        new._set(structure=Structure(self.structure.units, ()))
-        return new
-
     def recentered(self, offsets: Params) -> Self:
         """The same law p(x) about other offsets: biases and constant move with them.
 

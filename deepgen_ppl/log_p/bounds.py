@@ -25,8 +25,8 @@ from deepgen_ppl.data import WEIGHT, checked
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.log_p.claims import Bounds, BoundsOptions, claim, found
-from deepgen_ppl.log_p.importance import importance_log_likelihood
 from deepgen_ppl.log_p.log_f import LogF, log_f
+from deepgen_ppl.log_p.programs import program_bounds
 from deepgen_ppl.log_z.ais import ais
 from deepgen_ppl.log_z.estimates import CERTIFIED, Estimate, LogNormalizer
 from deepgen_ppl.log_z.exact import DRAW_BITS, enumerable, exact_log_normalizer
@@ -34,9 +34,6 @@ from deepgen_ppl.options import instance
 from deepgen_ppl.typing import Array, Rng
 
 __all__ = ["Bounds", "BoundsOptions", "bounds", "checked_data"]
-
-ESS_FLOOR = 10.0
-"""Importance weights of a datum with fewer effective particles are flagged."""
 
 
 def bounds(
@@ -63,7 +60,7 @@ def bounds(
     if isinstance(model, BoltzmannMachine):
         both = _machine(model, batch[model.data_name], rng, options, show=show)
     else:
-        both = _program(model, batch, rng, options)
+        both = program_bounds(model, batch, rng, options, show=show)
     return replace(both, seconds=time.perf_counter() - began)
 
 
@@ -88,16 +85,6 @@ def checked_data(model: Any, data: Any) -> dict[str, Array]:
                 f"expected finite parameters to judge, got {bad} NaN or infinite of {plain.size} in {name}"
             )
     return checked(model, data, "test data")
-
-
-def _program(model: Program, batch: Mapping[str, Array], rng: Rng, options: BoundsOptions) -> Bounds:
-    values, variances, ess, total = importance_log_likelihood(model, batch, rng, options.num_particles)
-    flags = ("low_ess",) if (ess < ESS_FLOOR).mean() > 0.05 else ()
-    mc_se = math.nan if flags else float(math.sqrt(variances.sum()) / len(values))
-    method = f"importance weighting, {total} particles"
-    lower = claim(values, "bound", method, mc_se=mc_se, margin=CERTIFIED / len(values))
-    upper = Estimate.missing("no exact posterior draws")
-    return found(lower, upper, lower, values, lower_rows=values, flags=flags)
 
 
 def _machine(model: BoltzmannMachine, x: Array, rng: Rng, options: BoundsOptions, *, show: bool) -> Bounds:

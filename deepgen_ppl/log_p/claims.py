@@ -26,7 +26,7 @@ class BoundsOptions:
         num_runs: AIS runs.
         log_z: `auto` enumerates where the smaller side has at most `exact_bits` bits; `ais` never enumerates log Z.
         exact_bits: see `log_z`.
-        latent_bits: the latent states of a datum are summed where they are at most 2^`latent_bits`.
+        latent_bits: the latent states of a datum are summed where they are at most 2^`latent_bits` (14 at most).
     """
 
     num_particles: int = 1000
@@ -45,7 +45,7 @@ class BoundsOptions:
             num_runs=integer(self.num_runs, "num_runs", least=2),
             log_z=one_of(self.log_z, "log_z", ("auto", "ais")),
             exact_bits=real(self.exact_bits, "exact_bits", low=0),
-            latent_bits=real(self.latent_bits, "latent_bits", low=0),
+            latent_bits=real(self.latent_bits, "latent_bits", low=0, high=14),
         )
 
 

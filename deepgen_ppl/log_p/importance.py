@@ -1,6 +1,10 @@
-r"""Test log-likelihood of a directed model by importance weighting.
+r"""log p(x) of a directed model, datum by datum, from log-weights of rows that stand side by side.
 
-    log p(x) >= E[ log 1/K sum_k p(x, z_k) / q(z_k | x) ],    z_k ~ q(z | x)
+    log p(x) >= E[ log 1/K sum_k w_k ],     w_k = p(x, z_k) / q(z_k | x),    z_k ~ q(z | x)
+    log p(x)  = log sum_z p(x, z)                                            for finitely many z
+
+Every datum is repeated, once for each particle or state: the program sees rows and nothing else, so that K draws are K
+draws however it is written. Sums of weights are made in float64.
 
 Reference: Importance Weighted Autoencoders (Burda et al., 2016), eq. 8 and section 5 (K = 5000 there).
 """
@@ -9,43 +13,106 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from deepgen_ppl.data import Batch, num_rows, take
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.engine import Engine
-from deepgen_ppl.objectives.iwae import IWAE
+from deepgen_ppl.log_p.latents import States, drawn, per_row, scored
+from deepgen_ppl.progress import progress_bar
 from deepgen_ppl.typing import Array, Rng
 
-__all__ = ["importance_log_likelihood"]
+__all__ = ["enumerated_log_likelihood", "importance_log_likelihood", "log_sum_exp", "log_weights"]
 
 ROWS = 25_000
-"""Particles times data that go through the networks at once."""
+"""Rows that go through the networks at once, repetitions counted."""
 
 
 @functools.cache
-def _compiled(engine: Engine, particles: int, pieces: int) -> Callable:
-    objective = IWAE(num_particles=particles)
+def _compiled(engine: Engine, num: int, axes: tuple[tuple[str, int], ...] | None) -> Callable:
+    """Log-weights of draws from the guide, or of states whose axes are given."""
 
-    def sums(model: Program, rng: Rng, batch: Batch) -> tuple[Array, Array]:
-        """log sum_k w and log sum_k w^2 over all pieces, shapes (N,)."""
-        logsumexp, xp = engine.special.logsumexp, engine.xp
+    def weights(model: Program, rng: Rng, batch: Batch, shared: Batch, states: Batch) -> Array:
+        """Log-weights, shape (num, N)."""
+        run, xp = engine.host.run, engine.xp
+        first, second = engine.random.split(rng, 2)
+        rows = {name: _repeated(xp, x, num) for name, x in batch.items()}
+        given = dict(shared) | {name: _beside(xp, states[name], axis, num_rows(batch)) for name, axis in axes or ()}
+        with engine.host.bound():
+            q = run(model.guide, rows, rng=first, values=given) if axes is None else {}
+            p = scored(run(model.model, rows, rng=second, values=given | drawn(q)))
+            log_w = per_row(xp, p.values()) - per_row(xp, (s for s in q.values() if not s.observed))
+        return xp.reshape(log_w, (num, -1))
 
-        def piece(carry: tuple[Array, Array], key: Rng) -> tuple[tuple[Array, Array], None]:
-            with engine.host.bound():
-                w = objective.log_weights(engine, key, model.model, model.guide, (), batch).local[0]
-            return (xp.logaddexp(carry[0], logsumexp(w, 0)), xp.logaddexp(carry[1], logsumexp(2.0 * w, 0))), None
+    return engine.control.compile(weights)
 
-        empty = xp.broadcast_to(xp.zeros_like(model.like.reshape(-1)[0]) - float("inf"), (num_rows(batch),))
-        return engine.control.loop(piece, (empty, empty), engine.random.split(rng, pieces))[0]
 
-    return engine.control.compile(sums)
+def _repeated(xp: Any, x: Array, num: int) -> Array:
+    """Rows (N, ...) one behind the other `num` times."""
+    return xp.reshape(xp.broadcast_to(x[None], (num, *x.shape)), (-1, *x.shape[1:]))
+
+
+def _beside(xp: Any, x: Array, axis: int, rows: int) -> Array:
+    """States (*plates, C, *event) for `rows` rows each: (*plates, C * rows, *event)."""
+    shape = x.shape
+    x = xp.broadcast_to(xp.expand_dims(x, axis=axis + 1), (*shape[: axis + 1], rows, *shape[axis + 1 :]))
+    return xp.reshape(x, (*shape[:axis], -1, *shape[axis + 1 :]))
+
+
+def log_weights(
+    model: Program,
+    batch: Batch,
+    rng: Rng,
+    num: int,
+    *,
+    rows: int,
+    states: States | None = None,
+    shared: Mapping[str, Array] | None = None,
+) -> np.ndarray:
+    """Log-weights (num, N) in float64, `rows` data at a time.
+
+    Args:
+        model: the program.
+        batch: named arrays of N rows.
+        rng: generator.
+        num: number of draws for each datum, or of its states.
+        rows: data that are repeated side by side.
+        states: the states to weigh, in place of draws from the guide.
+        shared: values of the sites that all data share.
+    """
+    total = num_rows(batch)
+    rows = min(rows, total)
+    evaluate = _compiled(model.engine, num, None if states is None else tuple(states.axes.items()))
+    values = {} if states is None else states.values
+    starts = range(0, total, rows)
+    parts = []
+    for start, key in zip(starts, model.engine.random.split(rng, len(starts)), strict=True):
+        at = min(start, total - rows)  # pieces of one size: the last one goes back, and only its new rows are kept
+        part = evaluate(model, key, take(batch, slice(at, at + rows)), dict(shared or {}), values)
+        parts.append(model.engine.arrays.to_numpy(part)[:, start - at :])
+    return np.concatenate(parts, axis=1).astype(float)
+
+
+def log_sum_exp(log_w: np.ndarray) -> np.ndarray:
+    """log sum exp over the first axis."""
+    return np.logaddexp.reduce(log_w, axis=0)
+
+
+def enumerated_log_likelihood(
+    model: Program, batch: Batch, rng: Rng, states: States | None, shared: Mapping[str, Array] | None = None
+) -> np.ndarray:
+    """log sum_z p(x_n, z) over all joint states, or log p(x_n) where nothing local is latent; (N,), float64."""
+    states = states or States(1, {}, {})
+    return log_sum_exp(
+        log_weights(model, batch, rng, states.count, rows=max(1, ROWS // states.count), states=states, shared=shared)
+    )
 
 
 def importance_log_likelihood(
-    model: Program, data: Batch, rng: Rng, num_particles: int
+    model: Program, data: Batch, rng: Rng, num_particles: int, *, show: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """log mean w for each datum, its delta-method variance, and the effective number of particles.
 
@@ -54,23 +121,21 @@ def importance_log_likelihood(
         data: named arrays of N rows.
         rng: generator.
         num_particles: number K of particles, rounded up to whole pieces.
+        show: whether to show a progress bar.
 
     Returns:
         Three arrays of shape (N,), float64, values in nats; and the number of particles used.
     """
-    rows = num_rows(data)
-    batch = min(100, rows)
-    per_piece = min(num_particles, max(1, ROWS // batch))
+    rows = min(100, num_rows(data))
+    per_piece = min(num_particles, max(1, ROWS // rows))
     pieces = math.ceil(num_particles / per_piece)
-    evaluate, total = _compiled(model.engine, per_piece, pieces), per_piece * pieces
-    starts = range(0, rows, batch)
-    log_sums = []
-    for at, key in zip(starts, model.engine.random.split(rng, len(starts)), strict=True):
-        at = min(at, rows - batch)
-        sums = evaluate(model, key, take(data, slice(at, at + batch)))
-        log_sums.append([model.engine.arrays.to_numpy(s) for s in sums])
-    last = rows - batch * (len(starts) - 1)
-    first, second = (np.concatenate([s[i] for s in log_sums[:-1]] + [log_sums[-1][i][batch - last :]]) for i in (0, 1))
-    first, second = first.astype(float), second.astype(float)
-    ess = np.exp(2 * first - second)
-    return first - math.log(total), np.maximum(1.0 / ess - 1.0 / total, 0.0), ess, total
+    total = per_piece * pieces
+    first = second = np.full(num_rows(data), -np.inf)
+    keys = model.engine.random.split(rng, pieces)
+    for key in progress_bar(keys, "importance weighting", show=show):
+        log_w = log_weights(model, data, key, per_piece, rows=rows)
+        first, second = np.logaddexp(first, log_sum_exp(log_w)), np.logaddexp(second, log_sum_exp(2.0 * log_w))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ess = np.nan_to_num(np.exp(2 * first - second))
+        variances = np.maximum(1.0 / ess - 1.0 / total, 0.0)
+    return first - math.log(total), variances, ess, total

@@ -40,6 +40,7 @@ FLAGS: Mapping[str, str] = {
     "low_ess": "importance weights of many rows have few effective particles: a better guide, or more num_particles",
     "predictive": "log p(x) is averaged over draws of the global sites from the guide: it is no evidence of the data",
     "plug_in": "the guide draws the global sites at one point, which stands for the whole posterior",
+    "no_density": "the model is a sampler that observes nothing: no side of log p(x)",
     "not_finite": "log p(x) is infinite or NaN at some rows: nothing can be claimed of its mean",
 }
 """What should make one careful: code -> what it means, and what to turn."""
