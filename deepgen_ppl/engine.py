@@ -27,6 +27,7 @@ __all__ = [
     "Sites",
     "Special",
     "check_shapes",
+    "impure",
     "native",
 ]
 
@@ -133,21 +134,33 @@ class Control:
 
 @dataclass(frozen=True)
 class Networks:
-    """Native networks (torch `nn.Module`, flax `nnx.Module`).
+    """Native networks (torch `nn.Module`; flax `nnx.Module` or a callable pytree of arrays).
+
+    A network has trained arrays and constants: buffers, variables that are no parameters, frozen parameters. It may not
+    have a state that changes as it runs.
 
     Attributes:
         mlp: `(rng, sizes, activation, dtype)` -> multilayer perceptron.
-        wrap: native network -> object whose arrays the engine can see (checks that it has no hidden state).
+        activation: network -> name of the activation if `mlp` made it, else None.
+        wrap: native network -> object whose arrays the engine can see.
         params: network -> flat dict of trained arrays.
-        with_params: `(network, params)` -> a network of its own with these arrays.
-        canonical: network -> the same flat dict with NumPy arrays and names and layouts common to both engines.
+        constants: network -> flat dict of its other arrays.
+        with_arrays: `(network, arrays)` -> a network of its own with these arrays, trained ones and constants;
+            differentiable. Names not given keep theirs.
+        frozen: network -> the same whose arrays are all constants.
+        call: `(network, arrays)` -> the network as a function, with arrays under the common names put in.
+        canonical: network -> all its arrays as NumPy arrays, with names and layouts common to both engines.
         from_canonical: `(network, arrays)` -> a network with these arrays.
     """
 
     mlp: Callable
+    activation: Callable
     wrap: Callable
     params: Callable
-    with_params: Callable
+    constants: Callable
+    with_arrays: Callable
+    frozen: Callable
+    call: Callable
     canonical: Callable
     from_canonical: Callable
 
@@ -169,6 +182,8 @@ class Host:
         contrastive: `(program)` -> loss of a `MachineLearner` for the host's SVI.
         spin: `(logits)` -> distribution of a spin in {-1, +1} with p(+1) = sigmoid(logits).
         draw: `(rng, distribution)` -> a draw that uses only `rng`.
+        transform: `(bijection)` -> a `Bijection` of ours as the host's own transform of vectors.
+        biject_to: `(constraint)` -> the host's bijection from unconstrained arrays.
         marginal: class of the host distribution behind `machine.marginal`.
         kernel: class of the host MCMC kernel behind `kernel.on(machine)`.
         run: `(program, batch, *, rng=None, params=None, values=None, particles=None, plate="data", nesting=1,
@@ -195,6 +210,8 @@ class Host:
     contrastive: Callable
     spin: Any
     draw: Callable
+    transform: Callable
+    biject_to: Callable
     marginal: Any
     kernel: Any
     run: Callable
@@ -322,3 +339,16 @@ def native(x: Any) -> np.ndarray:
     x = np.asarray(x)
     x = x.astype(np.float64) if x.dtype.kind == "f" and x.dtype.itemsize > 8 else x
     return np.asarray(x.astype(x.dtype.newbyteorder("="), copy=False), order="C")
+
+
+def impure(kind: str, what: str) -> TypeError:
+    """What is raised for a network that is no function of its input and its arrays.
+
+    Args:
+        kind: class of the network.
+        what: what differed: "other outputs for equal inputs", or names of arrays that it changed.
+    """
+    return TypeError(
+        f"expected a network that gives equal outputs for equal inputs and changes none of its arrays, got {kind} with "
+        f"{what}: use LayerNorm instead of BatchNorm, leave dropout out, or put it in evaluation mode (.eval())"
+    )

@@ -281,14 +281,6 @@ def test_networks_of_the_other_engine(dg_numpyro, dg_pyro):
             dg.VAE.init(rng=0, likelihood=dg.Bernoulli(4), latent=2, encoder=linear(other, 4, 4))
 
 
-def test_networks_with_hidden_state(dg_numpyro):
-    from flax import nnx
-
-    encoder = nnx.Sequential(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), nnx.BatchNorm(4, rngs=nnx.Rngs(0)))
-    with pytest.raises(TypeError, match="whose only state is parameters, got Sequential with BatchStat.*LayerNorm"):
-        dg_numpyro.VAE.init(rng=0, likelihood=dg_numpyro.Bernoulli(4), latent=2, encoder=encoder)
-
-
 def test_an_unknown_activation(dg):
     with pytest.raises(ValueError, match="expected an activation among .*'tanh'.* got 'sine'"):
         dg.VAE.init(rng=0, likelihood=dg.Bernoulli(4), latent=2, activation="sine")

@@ -253,12 +253,12 @@ def test_an_unknown_family(dg, tmp_path):
 
 def test_a_model_file_without_some_of_its_arrays(dg, tmp_path):
     path = tmp_path / "model"
-    for name, lost in (("rbm", "params.v.bias"), ("vae", "params.decoder.layers.0.bias")):
+    for name, lost in (("rbm", "params.v.bias"), ("vae", "networks.decoder.layers.0.bias")):
         dg.save(MODELS[name](dg), path)
         arrays, meta = array_files.read_arrays(path)
         del arrays[lost]
         array_files.write_arrays(path, arrays, meta)
-        with pytest.raises(ValueError, match=lost.removeprefix("params.")):
+        with pytest.raises(ValueError, match=lost.removeprefix("params.").removeprefix("networks.")):
             dg.load(path)
 
 
@@ -317,12 +317,15 @@ def test_networks_of_the_users_own_come_back_by_the_user(dg, tmp_path):
 
 
 def test_one_network_of_the_users_own(dg, tmp_path):
-    """The other one is a perceptron that `init` made; both must be given, since no recipe was kept."""
+    """The other one is a perceptron that `init` made, which `load` makes again."""
     encoder, _ = own_networks(dg, 0)
-    model = dg.VAE.init(dg.Bernoulli(6), 2, (3,), rng=0, encoder=encoder)
+    model = dg.VAE.init(dg.Bernoulli(6), 2, (3,), rng=0, encoder=encoder, activation="relu")
     dg.save(model, tmp_path / "model")
-    with pytest.raises(ValueError, match=r"expected encoder=\.\.\. and decoder=\.\.\."):
-        dg.load(tmp_path / "model", encoder=own_networks(dg, 1)[0])
+    with pytest.raises(ValueError, match=r"expected encoder=\.\.\. to load a VAE that .* of your own, got none"):
+        dg.load(tmp_path / "model")
+    with pytest.raises(TypeError, match=r"expected networks among \['decoder', 'encoder'\] .* got \['coder'\]"):
+        dg.load(tmp_path / "model", coder=encoder)
+    assert_same(dg, model, dg, dg.load(tmp_path / "model", encoder=own_networks(dg, 1)[0]), 0)
 
 
 def test_networks_of_another_shape_do_not_load(dg, tmp_path):

@@ -604,7 +604,7 @@ def test_subclasses_of_the_users_own(dg):
     class Wide(dg.VAE):
         def model(self, x=None, *, covariates=None, size=None, num_data=None):
             host = self.engine.host
-            decoder = host.module(self.site("decoder"), self.decoder, event_dim=1)
+            decoder = self.net("decoder")
             with self.data_plate(x, size, num_data):
                 zero = array(dg, np.zeros(self.latent))
                 z = host.ppl.sample("z", host.dist.Normal(zero, zero + 3.0).to_event(1))

@@ -50,6 +50,11 @@ class Unit(Registered, ABC):
         return self.size
 
     @property
+    def output_width(self) -> int:
+        """Number of outputs of a network whose `likelihood` this is."""
+        return self.width
+
+    @property
     def states(self) -> np.ndarray | None:
         """The values of one unit where they are finitely many, else None."""
         return None
@@ -83,6 +88,10 @@ class Unit(Registered, ABC):
     def init_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Arrays of the base measure as (trained, fixed)."""
         return {}, {}
+
+    def likelihood_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Arrays of `likelihood` beside the network's output, as (trained, fixed)."""
+        return self.init_arrays()
 
     def statistic(self, engine: Engine, x: Array, like: Array) -> Array:
         """s(x), shape (..., width), in the dtype of `like`."""
@@ -122,7 +131,7 @@ class Unit(Registered, ABC):
         """Natural parameter of the mean statistic of data: the inverse of `mean`, with smoothing at the edges."""
 
     def likelihood(self, engine: Engine, output: Array, params: Params) -> Distribution:
-        """The layer as the likelihood of a network whose output is `output`, shape (..., width)."""
+        """The layer as the likelihood of a network whose output is `output`, shape (..., output_width)."""
         return self.distribution(engine, output, params)
 
     def expectation(self, engine: Engine, output: Array, params: Params) -> Array:
@@ -130,7 +139,7 @@ class Unit(Registered, ABC):
         return self.mean(engine, output, params)
 
     def output_from_mean(self, mean: np.ndarray, params: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Network output whose `expectation` is the mean statistic of data."""
+        """Network output, shape (output_width,), whose `expectation` is the mean statistic of data."""
         return self.eta_from_mean(mean, params)
 
     def observed(self, engine: Engine, x: Array, like: Array) -> Array:

@@ -16,6 +16,8 @@ from deepgen_ppl.units.base import Unit
 
 __all__ = ["Gaussian"]
 
+NETWORK = "network"
+
 
 @dataclass(frozen=True)
 class Gaussian(Unit):
@@ -26,24 +28,43 @@ class Gaussian(Unit):
 
     Args:
         size: number of units n.
-        scale: the standard deviation sigma, known; None learns one for each unit (array `log_sigma`).
+        scale: the standard deviation sigma, known; None learns one for each unit (array `log_sigma`). `"network"`, for
+            likelihoods of programs alone, takes it from the network, whose outputs are then (mean, log sigma).
     """
 
-    scale: float | None = 1.0
+    scale: float | str | None = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scale is not None:
+        if self.scale is not None and self.scale != NETWORK:
             check_options(self, scale=real(self.scale, "scale (None learns it)", low=0, open_low=True))
 
+    @property
+    def output_width(self) -> int:
+        """n means, and n log sigma where they are the network's."""
+        return 2 * self.size if self.scale == NETWORK else self.size
+
     def init_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """log sigma, trained if the scale is to be learned."""
-        log_sigma = {"log_sigma": np.full(self.size, math.log(1.0 if self.scale is None else self.scale))}
+        """log sigma, trained if the scale is to be learned.
+
+        Raises:
+            ValueError: for a scale that comes from a network.
+        """
+        if isinstance(self.scale, str):  # "network"
+            raise ValueError(  # noqa: TRY004 - a value that has no use here
+                f"expected a layer with a known scale, or scale=None to learn it, got {self!r}: "
+                "only the likelihood of a program has a network"
+            )
+        log_sigma = {"log_sigma": np.full(self.size, math.log(self.scale or 1.0))}
         return (log_sigma, {}) if self.scale is None else ({}, log_sigma)
 
     def curvature(self, params: Mapping[str, np.ndarray]) -> np.ndarray:
         """1 / sigma^2."""
         return np.exp(-2.0 * params["log_sigma"].astype(float))
+
+    def likelihood_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """None where the network sends the scale."""
+        return ({}, {}) if self.scale == NETWORK else self.init_arrays()
 
     def log_base(self, engine: Engine, x: Array, params: Params) -> Array:
         """-sum x^2 / (2 sigma^2)."""
@@ -81,17 +102,20 @@ class Gaussian(Unit):
         return mean * np.exp(-2.0 * params["log_sigma"])
 
     def likelihood(self, engine: Engine, output: Array, params: Params) -> Distribution:
-        """Normal(output, sigma): a network sends the mean."""
-        sigma = engine.xp.broadcast_to(engine.xp.exp(params["log_sigma"]), output.shape)
-        return engine.host.dist.Normal(output, sigma).to_event(1)
+        """Normal(output, sigma): a network sends the mean, and where it sends the scale (mean, log sigma)."""
+        if self.scale == NETWORK:
+            output, log_sigma = output[..., : self.size], output[..., self.size :]
+        else:
+            log_sigma = engine.xp.broadcast_to(params["log_sigma"], output.shape)
+        return engine.host.dist.Normal(output, engine.xp.exp(log_sigma)).to_event(1)
 
     def expectation(self, engine: Engine, output: Array, params: Params) -> Array:
-        """The output itself."""
-        return output
+        """The mean that the network sends."""
+        return output[..., : self.size]
 
     def output_from_mean(self, mean: np.ndarray, params: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The mean itself."""
-        return mean
+        """The mean itself, with log sigma = 0."""
+        return np.concatenate([mean, np.zeros(self.output_width - self.size)])
 
     def mix(self, engine: Engine, beta: Array, a: Params, b: Params) -> dict[str, Array]:
         """The precision is linear along the path: 1 / sigma^2 = (1 - beta) / sigma_a^2 + beta / sigma_b^2."""

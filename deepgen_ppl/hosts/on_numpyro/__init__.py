@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from deepgen_ppl.hosts.on_numpyro.nets import NETWORKS, module
 from deepgen_ppl.hosts.on_numpyro.objective import HostContrastive, HostObjective, persistent
 from deepgen_ppl.hosts.on_numpyro.run import divergence, run
 from deepgen_ppl.hosts.on_numpyro.trainer import OPTIMIZERS, Trainer
+from deepgen_ppl.hosts.on_numpyro.transform import HostTransform
 from deepgen_ppl.kernels.kernel import Kernel
 from deepgen_ppl.log_z.estimates import Contrastive, LogNormalizer
 from deepgen_ppl.typing import ArrayDict
@@ -46,7 +48,20 @@ def register(cls: Any) -> None:
 
 
 class ProgramBase:
-    """Base of the face's programs: an ordinary class on JAX."""
+    """Base of the face's programs on JAX: a program is a tree, whose parts are these attributes."""
+
+    model: Any
+
+    def _hold(self, **parts: Mapping[str, Any]) -> None:
+        """Set the state: networks, machines, arrays and constants of its own, by name."""
+        for name, part in parts.items():
+            setattr(self, name, ArrayDict(part))
+
+    def _sites(self, rng: jax.Array, inputs: Mapping[str, Any]) -> dict[str, tuple[Any, Any, bool]]:
+        """Sites of one run of the model: name -> (value, its log-probability, whether it is observed)."""
+        trace = handlers.trace(handlers.seed(self.model, rng)).get_trace(**inputs)
+        sites = {name: s for name, s in trace.items() if s["type"] == "sample"}
+        return {name: (s["value"], s["fn"].log_prob(s["value"]), s["is_observed"]) for name, s in sites.items()}
 
 
 jax.tree_util.register_pytree_with_keys(
@@ -78,6 +93,8 @@ ENGINE = Engine(
         contrastive=HostContrastive,
         spin=Spin,
         draw=draw,
+        transform=HostTransform,
+        biject_to=dist.biject_to,
         marginal=Marginal,
         kernel=HostKernel,
         run=run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from deepgen_ppl.engine import Networks
+from deepgen_ppl.engine import Networks, impure
+from deepgen_ppl.hosts.on_pyro.arrays import ARRAYS
 from deepgen_ppl.hosts.on_pyro.objective import registered
 
-__all__ = ["NETWORKS", "MLP"]
+__all__ = ["NETWORKS", "MLP", "held", "module"]
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": torch.tanh,
@@ -71,11 +73,54 @@ def wrap(network: Any) -> nn.Module:
     return network
 
 
-def with_params(net: nn.Module, params: Mapping[str, torch.Tensor]) -> nn.Module:
-    """A copy of the module that owns these tensors."""
-    own = dict(net.named_parameters())
-    memo = {id(p): nn.Parameter(params[k].detach().clone().contiguous()) for k, p in own.items()}
-    return copy.deepcopy(net, memo)
+def params(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters that are not frozen by `requires_grad_(False)`."""
+    return {k: p for k, p in net.named_parameters() if p.requires_grad or not ARRAYS.is_concrete(p)}
+
+
+def constants(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Buffers and frozen parameters."""
+    trained = params(net)
+    return {k: t for k, t in arrays_of(net).items() if k not in trained}
+
+
+def arrays_of(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers."""
+    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+
+
+def held(tensor: torch.Tensor, *, trained: bool) -> torch.Tensor:
+    """The tensor as a module holds it: a copy of its own, or itself where a gradient is taken through it."""
+    inside = not ARRAYS.is_concrete(tensor) or (tensor.requires_grad and not isinstance(tensor, nn.Parameter))
+    if inside:
+        return tensor
+    copied = tensor.detach().clone(memory_format=torch.contiguous_format)
+    return nn.Parameter(copied) if trained else copied
+
+
+def with_arrays(net: nn.Module, arrays: Mapping[str, torch.Tensor]) -> nn.Module:
+    """A copy of the module that holds these tensors, and copies of its own for the others."""
+    trained, memo = params(net), {}
+    for k, own in arrays_of(net).items():
+        new = held(arrays.get(k, own), trained=k in trained)
+        frozen = isinstance(own, nn.Parameter) and not isinstance(new, nn.Parameter) and k not in trained
+        memo[id(own)] = nn.Parameter(new, requires_grad=False) if frozen else new
+    new = copy.deepcopy(net, memo)
+    if net in _PURE:
+        _PURE[new] = _PURE[net]
+    return new
+
+
+def frozen(net: nn.Module) -> nn.Module:
+    """A copy, no parameter of which is trained."""
+    return with_arrays(net, {}).requires_grad_(False)
+
+
+def call(net: nn.Module, arrays: Mapping[str, torch.Tensor]) -> Callable:
+    """The network as a function of x, with arrays under the common names put in."""
+    linear = _linear_weights(net)
+    own = {k: arrays[k].mT if k in linear else arrays[k] for k in arrays_of(net) if k in arrays}
+    return flatten_leading(lambda x: torch.func.functional_call(net, own, (x,)), 1, net)
 
 
 def _linear_weights(net: nn.Module) -> set[str]:
@@ -85,50 +130,77 @@ def _linear_weights(net: nn.Module) -> set[str]:
 def canonical(net: nn.Module) -> dict[str, np.ndarray]:
     """Arrays under common names and layouts: weights of affine maps are (in, out)."""
     linear = _linear_weights(net)
-    arrays = {k: p.detach().cpu().numpy().copy() for k, p in net.named_parameters()}
-    return {k: np.ascontiguousarray(a.T) if k in linear else a for k, a in arrays.items()}
+    arrays = {k: t.detach().cpu().numpy().copy() for k, t in arrays_of(net).items()}
+    return {k: np.asarray(a.T, order="C") if k in linear else a for k, a in arrays.items()}
 
 
 def from_canonical(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> nn.Module:
     """Inverse of `canonical`."""
-    linear = _linear_weights(net)
-    own = {k: np.asarray(arrays[k]).T if k in linear else np.asarray(arrays[k]) for k, _ in net.named_parameters()}
-    return with_params(net, {k: torch.tensor(np.ascontiguousarray(a)).to(_device(net)) for k, a in own.items()})
+    linear, own = _linear_weights(net), arrays_of(net)
+    new = {k: np.asarray(arrays[k]).T if k in linear else np.asarray(arrays[k]) for k in own}
+    return with_arrays(net, {k: torch.tensor(np.asarray(a, order="C")).to(own[k].device) for k, a in new.items()})
 
 
-def _device(net: nn.Module) -> torch.device:
-    return next(net.parameters()).device
+_PURE: weakref.WeakKeyDictionary[nn.Module, tuple[bool, ...]] = weakref.WeakKeyDictionary()
+"""Networks that were found to be functions of their input, with the modes that their modules were in."""
 
 
-def flatten_leading(net: nn.Module, event_dim: int) -> Any:
-    """The network as a function of tensors with any number of leading axes."""
+def check_pure(net: nn.Module, x: torch.Tensor) -> None:
+    """Check, once a network and mode, that it is a function of its input: a copy is run twice.
 
-    def call(x: torch.Tensor) -> torch.Tensor:
+    Raises:
+        TypeError: if outputs differ, or an array of the copy has changed.
+    """
+    modes = tuple(m.training for m in net.modules())
+    if _PURE.get(net) == modes or not ARRAYS.is_concrete(x):
+        return
+    twin = with_arrays(net, {k: t.detach() for k, t in arrays_of(net).items()})
+    before = {k: t.clone() for k, t in arrays_of(twin).items()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        first, second = twin(x), twin(x)
+    kind = type(net).__name__
+    if changed := sorted(k for k, t in arrays_of(twin).items() if not torch.equal(t, before[k])):
+        raise impure(kind, f"changes of {', '.join(changed)}")
+    if not torch.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True):
+        raise impure(kind, "other outputs for equal inputs")
+    _PURE[net] = modes
+
+
+def flatten_leading(net: Callable, event_dim: int, checked: nn.Module) -> Callable:
+    """The network as a function of tensors with any number of leading axes; `checked` must be one of its input."""
+
+    def apply(x: torch.Tensor) -> torch.Tensor:
         lead, event = x.shape[: x.dim() - event_dim], x.shape[x.dim() - event_dim :]
-        out = net(x.reshape(-1, *event))
+        rows = x.reshape(-1, *event)
+        check_pure(checked, rows.detach())
+        out = net(rows)
         return out.reshape(*lead, *out.shape[1:])
 
-    return call
+    return apply
 
 
 NETWORKS = Networks(
     mlp=mlp,
+    activation=lambda net: net.activation if isinstance(net, MLP) else None,
     wrap=wrap,
-    params=lambda net: dict(net.named_parameters()),
-    with_params=with_params,
+    params=params,
+    constants=constants,
+    with_arrays=with_arrays,
+    frozen=frozen,
+    call=call,
     canonical=canonical,
     from_canonical=from_canonical,
 )
 
 
-def module(name: str, net: nn.Module, event_dim: int) -> Any:
+def module(name: str, net: nn.Module, event_dim: int) -> Callable:
     """The network as a callable whose tensors are Pyro parameters `NAME.PATH`; see `Host`.
 
     Raises:
         RuntimeError: if the global store holds another tensor under such a name.
     """
-    own = dict(net.named_parameters())
+    own = params(net)
     used = {k: registered(f"{name}.{k}", p) for k, p in own.items()}
     if all(used[k] is p for k, p in own.items()):
-        return flatten_leading(net, event_dim)
-    return flatten_leading(lambda x: torch.func.functional_call(net, used, (x,)), event_dim)
+        return flatten_leading(net, event_dim, net)
+    return flatten_leading(lambda x: torch.func.functional_call(net, used, (x,)), event_dim, net)
