@@ -115,6 +115,8 @@ def optimizer(on_jax: bool, protocol: Protocol, updates: int) -> object:
 def train(dg: object, x: np.ndarray, protocol: Protocol, *, centered: bool, seed: int, checkpoint: Path, resume: bool):
     """A trained machine: what `fit` returns."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
     init = {"visible": x.shape[1], "hidden": protocol.hidden, "weight_scale": protocol.scale}
     return dg.fit(
         dg.RBM.init(rng=seed, **init, centered=centered, data=x),

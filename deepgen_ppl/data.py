@@ -14,13 +14,16 @@ import numpy as np
 from deepgen_ppl.model import Model
 from deepgen_ppl.typing import Array
 
-__all__ = ["WEIGHT", "Batch", "checked", "named", "num_rows", "take"]
+__all__ = ["WEIGHT", "Batch", "check_names", "checked", "named", "num_rows", "take"]
 
 Batch: TypeAlias = Mapping[str, Array]
 """Named arrays with one leading axis."""
 
 WEIGHT = "weight"
 """The reserved name of row weights."""
+
+RESERVED = frozenset({WEIGHT, "size", "num_data"})
+"""Names that no array of a model's own may have."""
 
 
 def named(model: Model, data: Any, what: str = "data") -> dict[str, Any]:
@@ -52,6 +55,22 @@ def take(batch: Batch, rows: Any) -> dict[str, Array]:
     return {name: x[rows] for name, x in batch.items()}
 
 
+def check_names(model: Model, data: Mapping[str, Any], what: str, *, weights: bool = False) -> None:
+    """Check that the data name what the model takes, and all that it observes.
+
+    Raises:
+        ValueError: with what it takes.
+    """
+    names = data.keys()
+    if taken := sorted(model.inputs & RESERVED):
+        raise ValueError(f"expected a model that takes no data named {taken}: the name is reserved, got {model!r}")
+    known = model.inputs | ({WEIGHT} if weights else set())
+    if unknown := sorted(names - known):
+        raise ValueError(f"expected {what} among {sorted(known)} for {type(model).__name__}, got {unknown}")
+    if missing := sorted(model.observed.keys() - names):
+        raise ValueError(f"expected {what} with {missing}, which {type(model).__name__} observes, got {sorted(names)}")
+
+
 def checked(model: Model, data: Any, what: str = "data", *, weights: bool = False) -> dict[str, Array]:
     """Named arrays that the model takes, of one length, in its dtype and on its device.
 
@@ -66,17 +85,15 @@ def checked(model: Model, data: Any, what: str = "data", *, weights: bool = Fals
         TypeError: for something else than arrays.
     """
     plain = {name: _plain(model, x, f"{name} of {what}") for name, x in named(model, data, what).items()}
-    known = model.inputs | ({WEIGHT} if weights else set())
-    if unknown := sorted(plain.keys() - known):
-        raise ValueError(f"expected {what} among {sorted(known)} for {type(model).__name__}, got {unknown}")
-    if missing := sorted(model.observed.keys() - plain.keys()):
-        raise ValueError(f"expected {what} with {missing}, which {type(model).__name__} observes, got {sorted(plain)}")
+    check_names(model, plain, what, weights=weights)
     for name, x in plain.items():
         label = what if name == model.data_name else f"{name} of {what}"
-        if name in model.observed:
+        if name in model.units:
             if x.ndim != 2:
                 raise ValueError(f"expected {label} of shape (N, V), got shape {x.shape}")
-            model.observed[name].check(x, label)
+            model.units[name].check(x, label)
+        elif name == WEIGHT and (x.ndim != 1 or not (np.isfinite(x) & (x >= 0)).all()):
+            raise ValueError(f"expected {label} as one number a row, finite and not negative, got shape {x.shape}")
         elif not x.ndim or not np.isfinite(x).all():
             raise ValueError(f"expected finite rows in {label}, got shape {x.shape} with NaN or infinite values")
     shapes = {name: x.shape for name, x in plain.items()}

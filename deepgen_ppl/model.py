@@ -65,6 +65,11 @@ class Model(ABC):
         return frozenset(self.observed)
 
     @property
+    def units(self) -> Mapping[str, Any]:
+        """Name -> unit that checks the values, for the arrays of data of which one is known: those observed."""
+        return self.observed
+
+    @property
     def data_name(self) -> str:
         """Name of an array that comes alone: the first that is observed, or `x`."""
         return next(iter(self.observed), "x")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from deepgen_ppl.array_files import read_arrays, write_arrays
 from deepgen_ppl.engine import Engine
@@ -13,7 +15,7 @@ from deepgen_ppl.registry import name_in_files
 
 __all__ = ["loader", "save"]
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save(model: Any, path: str | Path) -> None:
@@ -25,10 +27,12 @@ def save(model: Any, path: str | Path) -> None:
 
     Raises:
         TypeError: for another kind of object, or a model that cannot be saved.
+        ValueError: for a model with NaN or infinite values.
     """
     if not isinstance(model, Model):
         raise TypeError(f"expected a machine or a program of deepgen_ppl to save, got {type(model).__name__}")
     config, arrays = model.to_file()
+    _check_values(arrays, "in the model to save")
     meta = {"format": FORMAT, "kind": "model", "family": name_in_files(type(model)), "config": config}
     write_arrays(path, arrays, meta)
 
@@ -45,16 +49,37 @@ def loader(engine: Engine) -> Callable[..., Any]:
 
         Raises:
             FileNotFoundError: if there is no file.
-            ValueError: if it holds no model of a known family, or is of another format.
+            ValueError: if it holds no model of a known family, is damaged, or is of another format.
+            TypeError: for float64 on JAX without x64, or networks that the model does not have.
         """
         arrays, meta = read_arrays(path)
-        known = engine.families
-        if meta.get("kind") != "model" or meta.get("family") not in known:
-            raise ValueError(
-                f"expected a model among {sorted(known)} at {path}, got {meta.get('family', meta.get('kind'))}"
-            )
+        known, family = engine.families, meta.get("family")
+        if meta.get("kind") != "model" or not isinstance(family, str) or family not in known:
+            got = meta.get("family", meta.get("kind"))
+            raise ValueError(f"expected a model among {sorted(known)} at {path}, got {got}")
         if meta.get("format") != FORMAT:
             raise ValueError(f"expected a file of format {FORMAT} at {path}, got format {meta.get('format')}")
-        return known[meta["family"]].from_file(meta["config"], arrays, **networks)
+        _check_values(arrays, f"in the file at {path}")
+        try:
+            return known[family].from_file(meta["config"], arrays, **networks)
+        except Exception as error:
+            if isinstance(error, (TypeError, ValueError)) and str(error).startswith("expected"):
+                raise  # a sentence of ours
+            raise ValueError(
+                f"expected a file that describes a {family} at {path}, got one that does not: {error!r}"
+            ) from error
 
     return load
+
+
+def _check_values(arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Check that arrays are finite real numbers, and trained ones of floating point.
+
+    Raises:
+        ValueError: naming the first that is not.
+    """
+    for name, x in arrays.items():
+        if x.dtype.kind not in ("f" if name.startswith("params.") else "fiub"):
+            raise ValueError(f"expected real numbers of floating point for {name} {where}, got dtype {x.dtype}")
+        if bad := int((~np.isfinite(x)).sum()):
+            raise ValueError(f"expected finite values in {name} {where}, got {bad} NaN or infinite of {x.size}")

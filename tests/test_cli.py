@@ -18,7 +18,9 @@ pytest.importorskip("arviz", exc_type=ModuleNotFoundError)
 from test_arviz import group, groups, opened
 from typer.testing import CliRunner
 
+from deepgen_ppl.array_files import read_arrays
 from deepgen_ppl.cli.main import app
+from deepgen_ppl.training.checkpoints import Checkpoint
 
 FILES = {
     "bounds.png", "comparison.nc", "curves.png", "samples.png", "table.csv",
@@ -106,29 +108,47 @@ def test_comparison_opens(finished):
     assert set(group(data, "bounds")["model"].values) == {"rbm16", "vae"}
 
 
-def test_resume_goes_on(finished, data):
-    """A second epoch starts from the checkpoints; the same run again does nothing."""
+def test_resume_goes_on(finished, data, tmp_path, monkeypatch):
+    """A run that is interrupted goes on to the bits of one that was not; the same run again does nothing."""
     engine, out, _ = finished
     before = (out / "rbm16.safetensors").read_bytes()
     again = compare(engine, data, out, "--resume")
     assert again.exit_code == 0, again.output
     assert (out / "rbm16.safetensors").read_bytes() == before
-    further = compare(engine, data, out, "--resume", models="rbm16", epochs=3)
-    assert further.exit_code == 0, further.output
-    assert (out / "rbm16.safetensors").read_bytes() != before
-    from deepgen_ppl.array_files import read_arrays
 
-    _, meta = read_arrays(out / "rbm16.checkpoint")
-    assert meta["epoch"] == 3
-    assert len(meta["history"]["epoch"]) == 3
-    other = compare(engine, data, out, "--resume", "--seed", 5, models="rbm16", epochs=4)
-    line = [line for line in other.stderr.splitlines() if line.startswith("deepgen-ppl: ")]
-    assert (other.exit_code, len(line)) == (2, 1)
-    assert "expected a checkpoint of a run with" in line[0]
+    def interrupted(self, arrays, record, save=Checkpoint.save):
+        save(self, arrays, record)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", interrupted)
+        assert compare(engine, data, tmp_path, models="rbm16", epochs=2).exit_code != 0
+    assert read_arrays(tmp_path / "rbm16.checkpoint")[1]["epoch"] == 1
+    assert compare(engine, data, tmp_path, "--resume", models="rbm16", epochs=2).exit_code == 0
+    assert compare(engine, data, tmp_path / "whole", models="rbm16", epochs=2).exit_code == 0
+    a, b = (read_arrays(folder / "rbm16.safetensors")[0] for folder in (tmp_path, tmp_path / "whole"))
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+    assert len(read_arrays(tmp_path / "rbm16.checkpoint")[1]["history"]["epoch"]) == 2
+
+
+def test_a_checkpoint_of_another_run_is_refused(finished, data):
+    """Another seed, data of the same shapes, another number of epochs (the learning rates follow it), or none asked."""
+    engine, out, _ = finished
+    other = data.with_name("other.npz")
+    np.savez(other, x=1 - np.load(data)["x"])
+    before = {name: (out / name).read_bytes() for name in ("rbm16.checkpoint", "rbm16.safetensors", "table.csv")}
+    for path, arguments, epochs, sentence in (
+        (data, ("--resume", "--seed", 5), 1, "expected the seed"),
+        (other, ("--resume",), 1, "expected the rows"),
+        (data, ("--resume",), 3, "expected the learning rate"),
+        (data, (), 1, "expected resume=True to go on from the checkpoint"),
+    ):
+        check_refused(compare(engine, path, out, *arguments, models="rbm16", epochs=epochs), sentence)
+    for name, content in before.items():
+        assert (out / name).read_bytes() == content
     (out / "rbm16.checkpoint").write_bytes(b"broken")
-    broken = compare(engine, data, out, "--resume", models="rbm16", epochs=4)
-    assert broken.exit_code == 2
-    assert "expected a safetensors file" in broken.stderr
+    check_refused(compare(engine, data, out, "--resume", models="rbm16"), "expected a safetensors file")
 
 
 def check_refused(result, *words):

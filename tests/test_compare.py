@@ -1,5 +1,6 @@
 """Bounds and comparison: which side is claimed, by what, and whether it holds."""
 
+import copy
 import csv
 import dataclasses
 import inspect
@@ -14,10 +15,9 @@ from gates import LEVEL, gate_mean, sampled
 from scipy import stats
 from scipy.special import logsumexp
 
-from deepgen_ppl.log_p.bounds import Bounds
-from deepgen_ppl.log_p.compare import COLUMNS, Comparison
+from deepgen_ppl.log_p.compare import COLUMNS
 from deepgen_ppl.log_p.importance import importance_log_likelihood
-from deepgen_ppl.log_z.estimates import CERTIFIED, Estimate, log_mean_exp
+from deepgen_ppl.log_z.estimates import CERTIFIED, FLAGS, log_mean_exp
 
 BINARY = oracles.BINARY
 
@@ -92,13 +92,6 @@ def small_vae(dg, width=4):
 def few(dg, **options):
     """Options of every small table, so that JAX compiles once."""
     return dg.BoundsOptions(num_particles=20, **options)
-
-
-def made(lower, upper, mc_se=0.0, spread=0.0):
-    """Bounds with these sides; pointwise values about the side that there is."""
-    sides = [Estimate.missing("none") if v is None else Estimate(v, mc_se, "bound", "given") for v in (lower, upper)]
-    pointwise = (upper if lower is None else lower) + spread * np.array([-1.0, 0.0, 1.0])
-    return Bounds(*sides, Estimate(pointwise.mean(), 0.0, "estimate", "given"), 0.1, 0.0, pointwise, 0.0)
 
 
 # --- exact rows
@@ -281,7 +274,7 @@ def test_large_machine_has_no_lower_side(dg):
     e = dg.bounds(rbm, x, rng=0, options=dg.BoundsOptions(betas=20, num_runs=200))
     assert math.isnan(e.lower.value)
     assert e.lower.kind == "none"
-    assert "exact starts or enumeration of log Z needed" in e.lower.method
+    assert "exact starts or enumeration of log Z needed" in e.lower.reason
     assert (e.upper.kind, e.estimate.kind) == ("bound", "bound")
     assert e.upper.value == e.estimate.value
     assert math.isnan(e.interval()[0])
@@ -306,7 +299,7 @@ def test_joined_layers_too_large_to_enumerate(dg):
     e = dg.bounds(dbm, x, rng=0)
     assert (e.lower.kind, e.upper.kind, e.estimate.kind) == ("bound", "none", "estimate")
     assert "mean field" in e.lower.method
-    assert "log f has no upper side" in e.upper.method
+    assert "log f has no upper side" in e.upper.reason
     assert "mean_field" in e.flags
     law = dbm.marginal("v", log_normalizer="exact", hidden_bound=dg.MeanField(100))
     observed = x.astype(np.int32) if dg.engine.name == "numpyro" else x.astype(np.float32)
@@ -371,16 +364,14 @@ def test_program_has_no_upper_side(dg):
     assert (e.lower.kind, e.upper.kind) == ("bound", "none")
     assert math.isnan(e.upper.value)
     assert math.isnan(e.interval()[1])
-    assert e.upper.method == "no exact posterior draws"
+    assert (e.upper.method, e.upper.reason) == ("", "no exact posterior draws")
     assert (e.se_log_z, e.log_normalizer) == (0.0, None)
 
 
 def test_bad_guide_is_flagged(dg):
     vae, mean, covariance = ppca(dg, guide="bad")
     x, _ = ppca_data(mean, covariance, 100)
-    (flag,) = dg.bounds(vae, x, rng=0, options=ppca_options(dg)).flags
-    assert flag.startswith("low_ess_")
-    assert int(flag[len("low_ess_") : -1]) > 50
+    assert dg.bounds(vae, x, rng=0, options=ppca_options(dg)).flags == ("low_ess",)
 
 
 def test_certified_margin_of_a_directed_model(dg):
@@ -468,7 +459,9 @@ def test_cells_and_repr(comparison):
     head, *lines = str(comparison).splitlines()
     assert head == "log p(x) in nats per datum over 12 data ({0, 1}^4)"
     assert lines[0].split()[:2] == ["model", "lower"]
-    assert len(lines) == 4
+    assert len(lines) >= 4
+    assert all(len(line) <= 80 for line in str(comparison).splitlines())
+    assert "not better than rbm: 12 rows, at least 20 needed" in " ".join(str(comparison).split())
     assert "nan" not in str(comparison).lower()
     (vae,) = [row for row in comparison.cells() if row[0] == "vae"]
     assert len(vae) == 11
@@ -494,33 +487,9 @@ def test_pointwise_arrays_give_the_estimate(comparison):
         assert e.seconds > 0
 
 
-def test_better_only_where_the_bounds_are_apart(dg):
-    found = {"a": made(-1.0, None), "b": made(None, -2.0), "c": made(-3.0, -0.5), "d": made(-5.0, -3.0, math.nan)}
-    table = dg.Comparison(found, 3, "{0, 1}^4")
-    assert table.better_than("a") == ["b"]  # lower(a) = -1 above upper(b) = -2; nothing separates c; d has no error
-    assert table.better_than("b") == []  # no lower side
-    assert table.better_than("c") == []
-    assert table.better_than("d") == []
-    noisy = dg.Comparison({"a": made(-1.0, None, 0.2), "b": made(None, -2.0, 0.2)}, 3, "")
-    assert noisy.better_than("a") == []  # 1 nat apart, 3 x (0.2 + 0.2) = 1.2 needed
-    assert noisy.better_than("a", z=2.0) == ["b"]
-    scattered = dg.Comparison({"a": made(-1.0, None, spread=1.0), "b": made(None, -2.0)}, 3, "")
-    assert scattered.better_than("a") == []  # differences over the data: 1 +- 0.58
-    paired = dg.Comparison({"a": made(-1.0, None, spread=1.0), "b": made(None, -2.0, spread=1.0)}, 3, "")
-    assert paired.better_than("a") == ["b"]
-    withheld = made(None, -7.0)
-    upper = dataclasses.replace(withheld.upper, mc_se=math.nan, margin=3.7)
-    found = {"a": made(-1.0, None), "b": dataclasses.replace(withheld, upper=upper)}
-    assert dg.Comparison(found, 3, "").better_than("a") == ["b"]  # by the margin: -7 + 3.7 < -1
-    equal = dg.Comparison({"a": made(-1.0, -1.0), "b": made(-1.0, -1.0)}, 3, "")
-    assert equal.better_than("a") == equal.better_than("b") == []
-    (row,) = [row for row in table.rows() if row["model"] == "a"]
-    assert row["better_than"] == "b"
-
-
 def test_exact_models_are_ranked(dg):
     """A machine that knows the data beats one that does not, and the table says so once."""
-    x = np.tile([1, 1, 0, 0], (6, 1))
+    x = np.tile([1, 1, 0, 0], (20, 1))
     zero = np.zeros((4, 2), np.float32)
     models = {
         name: dg.RBM(zero, np.array(bias, np.float32), zero[0])
@@ -531,13 +500,6 @@ def test_exact_models_are_ranked(dg):
     assert table.better_than("peaked") == ["uniform"]
     assert table.bounds["uniform"].lower.value == pytest.approx(-4 * math.log(2), abs=1e-5)
     assert table.bounds["peaked"].lower.value == pytest.approx(-4 * math.log1p(math.exp(-3)), abs=1e-5)
-
-
-def test_one_datum_ranks_nothing():
-    """A single difference has no standard error."""
-    one = {"a": made(-1.0, None), "b": made(None, -2.0)}
-    one = {name: dataclasses.replace(e, pointwise=e.pointwise[:1]) for name, e in one.items()}
-    assert Comparison(one, 1, "").better_than("a") == []
 
 
 def test_models_of_both_engines_in_one_table():
@@ -597,9 +559,21 @@ def test_wrong_models_and_options_are_refused(dg):
         dg.compare({"a": "rbm"}, x, rng=0)
     with pytest.raises(TypeError, match="expected a machine or a program, got str"):
         dg.bounds("rbm", x, rng=0)
-    for wrong in ({"num_particles": 1}, {"num_runs": 1}, {"log_z": "exact"}):
-        with pytest.raises(ValueError, match="expected"):
-            dg.BoundsOptions(**wrong)
+    for name, wrong in {
+        "num_particles": (1, 2.5, "many", True),
+        "num_runs": (1, 2.5),
+        "betas": (1, 2.5, "many", [0.0, 0.5], [0.5, 0.2, 1.0]),
+        "log_z": ("exact", 3),
+        "exact_bits": (-1, math.nan, "all"),
+        "latent_bits": (-1, math.inf),
+    }.items():
+        for value in wrong:
+            with pytest.raises(ValueError, match="expected"):
+                dg.BoundsOptions(**{name: value})
+    assert dg.BoundsOptions(num_runs=np.int64(3)).num_runs == 3
+    for call in (dg.bounds, dg.compare):
+        with pytest.raises(TypeError, match=r"expected BoundsOptions\(\.\.\.\) for options, got"):
+            call(three(dg), x, rng=0, options={"num_runs": 3})
     with pytest.raises((TypeError, ValueError), match="expected"):
         dg.compare([small_vae(dg)], x, rng=0)
 
@@ -620,6 +594,50 @@ def test_wrong_temperatures_and_starts_are_refused(dg):
         dg.ais(rbm, rng=0, betas=4, num_runs=4, reverse=True, initial=exact_draws(dg, rbm, 3))
 
 
+def test_row_weights_are_refused(dg):
+    x = visible("rbm")
+    for call, models in ((dg.bounds, three(dg)["rbm"]), (dg.compare, three(dg))):
+        with pytest.raises(ValueError, match="expected test data without row weights, got 'weight'"):
+            call(models, {"v": x, "weight": np.ones(len(x))}, rng=0, options=few(dg))
+
+
+def spoiled(dg, model, name):
+    """The model with NaN in one array, as a loop of the user's own may leave it: nothing was asked."""
+    nan = {name: 0.0 * model.params[name] + float("nan")}
+    if dg.engine.name == "numpyro":
+        return dg.engine.control.compile(lambda m: m.with_params(nan))(model)
+    bad = copy.deepcopy(model)
+    bad.params[name].data.fill_(float("nan"))
+    return bad
+
+
+def test_parameters_that_are_not_finite_are_refused(dg):
+    """Nothing is exact about NaN."""
+    x, rbm, vae = visible("rbm"), cases.machine(dg, "rbm", np.float32), small_vae(dg)
+    for model, name in ((rbm, "v.bias"), (vae, "decoder.layers.0.bias")):
+        bad = spoiled(dg, model, name)
+        with pytest.raises(ValueError, match=f"expected finite parameters to judge, got .* in {name}"):
+            dg.bounds(bad, x, rng=0)
+        with pytest.raises(ValueError, match="expected finite parameters to judge"):
+            dg.compare({"good": model, "bad": bad}, x, rng=0, options=few(dg))
+    with pytest.raises(ValueError, match="expected a machine with a finite log Z, got nan"):
+        dg.exact_log_normalizer(spoiled(dg, rbm, "v.bias"))
+
+
+def test_every_withheld_error_has_a_flag_with_a_sentence(dg):
+    """Whichever way of AIS is degenerate."""
+    options = dg.BoundsOptions(betas=temperatures(4), num_runs=RUNS, log_z="ais")
+    withheld = 0
+    for seed in range(12):
+        machine, truth = random_machine(dg, "rbm", seed, 1.5)
+        x = np.random.default_rng(seed).integers(0, 2, (3, truth.blocks["v"][0]))
+        e = dg.bounds(machine, x, rng=seed, options=options)
+        assert (e.lower.withheld or e.upper.withheld or math.isnan(e.se_log_z)) == bool(e.flags), seed
+        assert set(e.flags) <= FLAGS.keys()
+        withheld += e.lower.withheld and math.isfinite(dg.ais(machine, rng=seed, betas=options.betas, num_runs=RUNS).se)
+    assert withheld > 0  # some by the reverse way alone
+
+
 # --- the error of log mean w
 
 
@@ -632,3 +650,9 @@ def test_log_mean_exp_and_its_error():
     assert ess == pytest.approx(w.sum() ** 2 / (w**2).sum())
     for scatter, runs in ((1.2, 400), (0.1, 90), (0.1, 1)):
         assert math.isnan(log_mean_exp(scatter * np.random.default_rng(0).standard_normal(runs))[1])
+
+
+def test_weights_of_zero_or_nan_have_no_error():
+    for log_w in (np.full(200, -np.inf), np.append(np.zeros(200), -np.inf), np.full(200, np.nan)):
+        assert math.isnan(log_mean_exp(log_w)[1])
+    assert log_mean_exp(np.full(200, -np.inf))[0] == -math.inf

@@ -1,59 +1,27 @@
 """`fit`: its steps are those of a loop by hand, runs that are killed go on alike, and nothing else is touched."""
 
-import dataclasses
 import functools
-import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from fit_cases import (
+    BATCHES,
+    Register,
+    X,
+    assert_identical,
+    bias,
+    numpy,
+    one_hot_rbm,
+    options,
+    rbm,
+    registered,
+    scripted,
+    train,
+    vae,
+    values,
+)
 
-from deepgen_ppl.array_files import read_arrays, write_arrays
-from deepgen_ppl.objectives.objective import Objective
-
-X = np.random.default_rng(0).integers(0, 2, (10, 6)).astype(np.float32)
-BATCHES = [X[:4], X[4:8], X[8:]]
-
-
-def numpy(dg, x):
-    return dg.engine.arrays.to_numpy(x)
-
-
-def values(dg, model):
-    return {k: numpy(dg, v).copy() for k, v in {**model.params, **model.constants}.items()}
-
-
-def assert_identical(dg, a, b):
-    a, b = values(dg, a), values(dg, b)
-    assert a.keys() == b.keys()
-    for k in a:
-        np.testing.assert_array_equal(a[k], b[k], err_msg=k)
-
-
-@functools.cache
-def vae(dg):
-    return dg.VAE.init(rng=0, likelihood=dg.Bernoulli(6), latent=2, hidden=(5,))
-
-
-@functools.cache
-def rbm(dg):
-    return dg.RBM.init(rng=0, visible=6, hidden=3, data=X, weight_scale=0.3)
-
-
-@functools.cache
-def options(dg, kind):
-    """Model, objective and optimizer, the same objects at every call: compiled once."""
-    if kind == "vae":
-        return vae(dg), {"objective": dg.IWAE(num_particles=3), "optimizer": dg.adam(0.01)}
-    return rbm(dg), {"objective": dg.StochasticML(num_chains=8), "optimizer": dg.sgd(0.05)}
-
-
-def train(dg, kind, *, epochs=4, data=X, **more):
-    model, common = options(dg, kind)
-    return dg.fit(model, data, **{"epochs": epochs, "batch_size": 4, "rng": 5, "progress": False, **common, **more})
-
+from deepgen_ppl.array_files import read_arrays
 
 KINDS = pytest.mark.parametrize("kind", ["vae", "rbm"])
 
@@ -83,7 +51,8 @@ def adam_by_hand(arrays, batches, epochs, rate):
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
-    return {k: v.detach().numpy() for k, v in p.items()}, np.array(losses).reshape(epochs, -1).mean(1)
+    means = np.average(np.reshape(losses, (epochs, -1)), axis=1, weights=[len(batch) for batch in batches])
+    return {k: v.detach().numpy() for k, v in p.items()}, means
 
 
 def test_steps_of_a_program_are_those_of_a_loop_by_hand(dg, double):
@@ -120,44 +89,6 @@ def test_steps_of_a_machine_are_those_of_a_loop_by_hand(dg):
     for name, expected in (("v.bias", b), ("h.bias", c), ("v-h.weight", w)):
         np.testing.assert_allclose(numpy(dg, fit.model.params[name]), expected, atol=2e-5, err_msg=name)
     np.testing.assert_array_equal(numpy(dg, fit.state.objective.chains.position["v"]), np.tile(chain, (5, 1)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Register(Objective):
-    """Keeps what it saw: how often each row, in which order, and nothing else; the loss pulls b to 1, or is NaN."""
-
-    broken_at: int = 10**6
-    steepness: float = 1.0
-
-    def init(self, rng, model, batch):
-        x = batch["v"]
-        zero = 0.0 * x[0, 0]
-        return {"steps": zero, "seen": 0.0 * x[0], "when": 0.0 * x[0]}
-
-    def before_step(self, rng, model, state, batch, mask):
-        x = batch["v"]
-        rows = model.engine.xp.sum(x, axis=0) if mask is None else mask @ x
-        steps = state["steps"] + 1.0
-        return model, {"steps": steps, "seen": state["seen"] + rows, "when": state["when"] * 8.0 + steps * rows}
-
-    def batch_loss(self, rng, model, state, batch, mask, num_data):
-        xp = model.engine.xp
-        bad = state["steps"] > self.broken_at
-        pull = 0.5 * self.steepness * xp.sum((model.params["v.bias"] - 1.0) ** 2)
-        return pull + xp.where(bad, xp.nan, 0.0), state
-
-
-@functools.cache
-def one_hot_rbm(dg):
-    """Seven rows that are told apart by their one bit."""
-    return dg.RBM.init(rng=0, visible=7, hidden=2, centered=False), dg.sgd(0.5)
-
-
-def registered(dg, *, broken_at=10**6, data=None, **more):
-    machine, optimizer = one_hot_rbm(dg)
-    data = np.eye(7, dtype=np.float32) if data is None else data
-    more = {"epochs": 1, "batch_size": 3, "rng": 0, "progress": False, **more}
-    return dg.fit(machine, data, objective=Register(broken_at), optimizer=optimizer, **more)
 
 
 @pytest.mark.parametrize("as_batches", [False, True])
@@ -235,16 +166,6 @@ def test_the_model_of_a_callback_stays_as_it_was(dg):
     np.testing.assert_allclose(biases, [1 - 0.5**3, 1 - 0.5**6, 1 - 0.5**9, 1 - 0.5**9], rtol=1e-6)
 
 
-def bias(dg, model):
-    return numpy(dg, model.params["v.bias"])[0]
-
-
-def scripted(values):
-    """A metric that gives these values one after the other."""
-    rest = iter(values)
-    return lambda model, data: next(rest)
-
-
 def test_validation_stops_early_and_returns_the_best(dg):
     watch = dg.Validation(np.eye(7), scripted([0.0, 3.0, 2.0, 1.0, 9.0]), patience=2)
     fit = registered(dg, epochs=5, validation=watch)
@@ -278,188 +199,6 @@ def test_the_default_metric_is_the_bound_of_the_objective(dg):
     kl = 60 + 0.5 * (0.09 - 2)
     assert fit.history["validation"][0] == pytest.approx(log_p[:3].mean() - kl, rel=1e-5)
     assert fit.history["loss"][0] == pytest.approx(kl - log_p.mean(), rel=1e-5)
-
-
-# -- checkpoints -------------------------------------------------------------------------------------------------------
-
-RUN = """
-import importlib, json, os, signal, sys
-import numpy as np
-import deepgen_ppl.{face} as dg
-
-x = np.array(json.loads({x!r}), np.float32)
-objectives = dict(vae=dg.IWAE(num_particles=3), rbm=dg.StochasticML(num_chains=8))
-optimizers = dict(vae=dg.adam(0.01), rbm=dg.sgd(0.05))
-models = dict(
-    vae=dg.VAE.init(rng=0, likelihood=dg.Bernoulli(6), latent=2, hidden=(5,)),
-    rbm=dg.RBM.init(rng=0, visible=6, hidden=3, data=x, weight_scale=0.3),
-)
-
-def train(kind, **more):
-    return dg.fit(models[kind], x, objective=objectives[kind], optimizer=optimizers[kind], batch_size=4, rng=5,
-                  epochs=4, progress=False, checkpoint={folder!r} + "/" + kind, **more).model
-
-def in_epoch(number, action):
-    return [lambda epoch, model, history: action() if epoch == number else None]
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-if {resume}:
-    for kind in models:
-        dg.save(train(kind, resume=True), {folder!r} + "/" + kind + ".safetensors")
-else:
-    train("vae", callbacks=in_epoch(3, lambda: train("rbm", callbacks=in_epoch(3, die))))
-"""
-
-
-def run_in_another_process(dg, folder, *, resume):
-    script = RUN.format(face=dg.engine.name, x=json.dumps(X.tolist()), folder=str(folder), resume=resume)
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], cwd=Path(__file__).parents[1], capture_output=True, timeout=300
-    )
-
-
-def test_a_killed_run_goes_on_to_the_same_bits(dg, tmp_path):
-    """One process is killed (signal 9) in the third epoch of both runs; another one resumes them."""
-    killed = run_in_another_process(dg, tmp_path, resume=False)
-    assert killed.returncode == -9, killed.stderr.decode()
-    for kind in ("vae", "rbm"):
-        assert read_arrays(tmp_path / kind)[1]["epoch"] == 2
-    resumed = run_in_another_process(dg, tmp_path, resume=True)
-    assert resumed.returncode == 0, resumed.stderr.decode()
-    for kind in ("vae", "rbm"):
-        whole = train(dg, kind).model
-        assert_identical(dg, dg.load(tmp_path / f"{kind}.safetensors"), whole)
-        assert max(np.abs(values(dg, whole)[k] - v).max() for k, v in values(dg, options(dg, kind)[0]).items()) > 1e-3
-
-
-@KINDS
-def test_resume_with_more_epochs(dg, tmp_path, kind):
-    path = tmp_path / "run"
-    first = train(dg, kind, epochs=2, checkpoint=path)
-    seen = []
-    again = train(dg, kind, checkpoint=path, resume=True, callbacks=[lambda epoch, model, history: seen.append(epoch)])
-    whole = train(dg, kind)
-    assert seen == [3, 4]
-    assert_identical(dg, again.model, whole.model)
-    monitor = {"vae": "loss", "rbm": "free_energy_gap"}[kind]
-    assert again.history[monitor] == whole.history[monitor]
-    assert again.history[monitor][:2] == first.history[monitor]
-    assert_identical(dg, train(dg, kind, checkpoint=path, resume=True).model, whole.model)
-
-
-def test_resume_of_momentum(dg, tmp_path):
-    """The optimizer's own arrays are in the checkpoint."""
-    optimizer = dg.sgd(0.05, momentum=0.9)
-    path = tmp_path / "run"
-    train(dg, "vae", epochs=1, checkpoint=path, optimizer=optimizer)
-    again = train(dg, "vae", epochs=3, checkpoint=path, resume=True, optimizer=optimizer)
-    assert_identical(dg, again.model, train(dg, "vae", epochs=3, optimizer=optimizer).model)
-
-
-def test_resume_of_batches(dg, tmp_path):
-    path = tmp_path / "run"
-    train(dg, "vae", epochs=1, checkpoint=path, data=BATCHES)
-    again = train(dg, "vae", epochs=3, checkpoint=path, resume=True, data=BATCHES)
-    assert_identical(dg, again.model, train(dg, "vae", epochs=3, data=BATCHES).model)
-
-
-def test_resume_without_a_file_starts(dg, tmp_path):
-    fresh = train(dg, "vae", epochs=1, checkpoint=tmp_path / "run", resume=True)
-    assert_identical(dg, fresh.model, train(dg, "vae", epochs=1).model)
-
-
-def test_without_resume_a_checkpoint_is_written_anew(dg, tmp_path):
-    path = tmp_path / "run"
-    for epochs in (2, 1):
-        train(dg, "vae", epochs=epochs, checkpoint=path)
-        assert read_arrays(path)[1]["epoch"] == epochs
-
-
-def test_a_run_that_validation_stopped_stays_stopped(dg, tmp_path):
-    path = tmp_path / "run"
-    script = [1.0, 0.0, 5.0]
-
-    def run(values, **more):
-        watch = dg.Validation(np.eye(7), scripted(values), patience=1)
-        return registered(dg, epochs=3, validation=watch, checkpoint=path, **more)
-
-    stopped = run(script)
-    again = run(script[2:], resume=True)
-    assert again.history["validation"] == stopped.history["validation"] == [1.0, 0.0]
-    assert again.stopped
-    assert bias(dg, again.model) == bias(dg, stopped.model) == pytest.approx(1 - 0.5**3)
-
-
-def test_the_best_model_is_in_the_checkpoint(dg, tmp_path):
-    def watch(values):
-        return dg.Validation(np.eye(7), scripted(values), patience=5)
-
-    path = tmp_path / "run"
-    registered(dg, epochs=2, validation=watch([3.0, 1.0]), checkpoint=path)
-    again = registered(dg, epochs=4, validation=watch([2.0, 2.5]), checkpoint=path, resume=True)
-    assert again.history["validation"] == [3.0, 1.0, 2.0, 2.5]
-    assert bias(dg, again.model) == pytest.approx(1 - 0.5**3)
-
-
-OTHERS = {
-    "batch_size": lambda dg: {"batch_size": 5},
-    "rng": lambda dg: {"rng": 6},
-    "objective": lambda dg: {"objective": dg.IWAE(num_particles=4)},
-    "rows": lambda dg: {"data": X[:9]},
-    "optimizer": lambda dg: {"optimizer": dg.sgd(0.01)},
-}
-
-
-@pytest.mark.parametrize("other", list(OTHERS))
-def test_resume_with_other_settings_is_refused(dg, tmp_path, other):
-    train(dg, "vae", epochs=1, checkpoint=tmp_path / "run")
-    with pytest.raises(ValueError, match="expected a checkpoint of (a run with|the same model, .*optimizer)"):
-        train(dg, "vae", epochs=2, checkpoint=tmp_path / "run", resume=True, **OTHERS[other](dg))
-
-
-def test_resume_of_another_model_is_refused(dg, tmp_path):
-    train(dg, "vae", epochs=1, checkpoint=tmp_path / "run")
-    _, common = options(dg, "vae")
-    other = dg.VAE.init(rng=0, likelihood=dg.Bernoulli(6), latent=2, hidden=(4,))
-    with pytest.raises(ValueError, match="expected a checkpoint of a run with"):
-        dg.fit(other, X, epochs=2, batch_size=4, rng=5, checkpoint=tmp_path / "run", resume=True, **common)
-
-
-def test_other_chains_are_refused(dg, tmp_path):
-    train(dg, "rbm", epochs=1, checkpoint=tmp_path / "run")
-    objective = dg.StochasticML(num_chains=9)
-    with pytest.raises(ValueError, match="expected a checkpoint of a run with"):
-        train(dg, "rbm", epochs=2, checkpoint=tmp_path / "run", resume=True, objective=objective)
-
-
-def test_a_file_that_is_no_checkpoint_is_refused(dg, tmp_path):
-    path = tmp_path / "run"
-    train(dg, "vae", epochs=1, checkpoint=path)
-    whole = path.read_bytes()
-    for broken in (whole[: len(whole) // 2], whole[:5], b"", b"not a checkpoint at all" * 20):
-        path.write_bytes(broken)
-        with pytest.raises(ValueError, match="expected a safetensors file at .*run"):
-            train(dg, "vae", checkpoint=path, resume=True)
-    dg.save(vae(dg), path)
-    with pytest.raises(ValueError, match="expected a checkpoint of a run with .*got .*model"):
-        train(dg, "vae", checkpoint=path, resume=True)
-
-
-def test_a_checkpoint_that_lacks_arrays_is_refused(dg, tmp_path):
-    path = tmp_path / "run"
-    train(dg, "vae", epochs=1, checkpoint=path)
-    arrays, meta = read_arrays(path)
-    arrays.pop("state.1")
-    write_arrays(path, arrays, meta)
-    with pytest.raises(ValueError, match="checkpoint"):
-        train(dg, "vae", epochs=2, checkpoint=path, resume=True)
-
-
-def test_resume_needs_a_path(dg):
-    with pytest.raises(ValueError, match=r"expected checkpoint=\.\.\. with resume=True, got None"):
-        train(dg, "vae", resume=True)
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------

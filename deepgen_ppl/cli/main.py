@@ -148,12 +148,11 @@ def _print(comparison: Comparison) -> None:
     for row in comparison.cells():
         table.add_row(*row[:-1])
     console.print(table)
-    for name, e in comparison.bounds.items():
-        if e.flags:
-            _say(f"{name}: {', '.join(e.flags)}")
+    for remark in comparison.remarks():
+        _say(remark)
     _say(
-        "kind: exact, bound (a side in expectation), estimate (no side). "
-        "A model is better than another where its lower side lies above the other's upper side."
+        "kind: exact, bound (a side in expectation), estimate (no side). A model is better than another where its "
+        "lower side lies above the other's upper side, over the same rows and beyond all errors."
     )
 
 

@@ -182,6 +182,11 @@ class Parts(Energy):
         return {self.structure.visible: self.structure.layers[self.structure.visible]}
 
     @property
+    def units(self) -> dict[str, Unit]:
+        """The units of all layers: the data may name any."""
+        return self.structure.layers
+
+    @property
     def inputs(self) -> frozenset[str]:
         """The layers."""
         return frozenset(self.structure.names)

@@ -13,92 +13,35 @@ Carlo (Grosse et al., 2016), section 3.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
-from deepgen_ppl.data import Batch, checked
+from deepgen_ppl.data import WEIGHT, checked
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.energies.machine import BoltzmannMachine
+from deepgen_ppl.log_p.claims import Bounds, BoundsOptions, claim, found
 from deepgen_ppl.log_p.importance import importance_log_likelihood
-from deepgen_ppl.log_p.log_f import log_f
+from deepgen_ppl.log_p.log_f import LogF, log_f
 from deepgen_ppl.log_z.ais import ais
-from deepgen_ppl.log_z.estimates import CERTIFIED, Estimate, Kind, LogNormalizer
+from deepgen_ppl.log_z.estimates import CERTIFIED, Estimate, LogNormalizer
 from deepgen_ppl.log_z.exact import DRAW_BITS, enumerable, exact_log_normalizer
+from deepgen_ppl.options import instance
 from deepgen_ppl.typing import Array, Rng
 
-__all__ = ["Bounds", "BoundsOptions", "bounds"]
+__all__ = ["Bounds", "BoundsOptions", "bounds", "checked_data"]
 
 ESS_FLOOR = 10.0
 """Importance weights of a datum with fewer effective particles are flagged."""
 
 
-@dataclass(frozen=True)
-class BoundsOptions:
-    """How hard to work.
-
-    Args:
-        num_particles: importance samples for each datum of a directed model.
-        betas: AIS temperatures: a number, or an array from 0 to 1.
-        num_runs: AIS runs.
-        log_z: `auto` enumerates where the smaller side has at most `exact_bits` bits; `ais` never enumerates log Z.
-        exact_bits: see `log_z`.
-    """
-
-    num_particles: int = 1000
-    betas: int | Any = 2000
-    num_runs: int = 200
-    log_z: Literal["auto", "ais"] = "auto"
-    exact_bits: float = 20.0
-
-    def __post_init__(self) -> None:
-        if self.num_particles < 2 or self.num_runs < 2:
-            raise ValueError(
-                f"expected at least 2 particles and 2 runs, got num_particles={self.num_particles}, "
-                f"num_runs={self.num_runs}"
-            )
-        if self.log_z not in ("auto", "ais"):
-            raise ValueError(f"expected log_z 'auto' or 'ais', got {self.log_z!r}")
-
-
-@dataclass(frozen=True, eq=False)
-class Bounds:
-    """Mean log p(x) of a model over held-out data, in nats per datum.
-
-    Attributes:
-        lower: lower side.
-        upper: upper side.
-        estimate: best guess, with its kind.
-        se_data: standard error of the mean over the data.
-        se_log_z: standard error of log Z, shared by all data; 0 for directed models, NaN where not to be trusted.
-        pointwise: the best guess for each datum, shape (N,).
-        seconds: wall time.
-        flags: what should make one careful.
-        log_normalizer: log Z behind the upper side, or None.
-    """
-
-    lower: Estimate
-    upper: Estimate
-    estimate: Estimate
-    se_data: float
-    se_log_z: float
-    pointwise: np.ndarray
-    seconds: float
-    flags: tuple[str, ...] = field(default=())
-    log_normalizer: LogNormalizer | None = None
-
-    def interval(self, z: float = 3.0) -> tuple[float, float]:
-        """Lower and upper side, each moved out by z of its Monte Carlo standard errors; NaN where none is claimed.
-
-        Where a standard error is withheld, the side is moved out as far as Markov's inequality asks.
-        """
-        return self.lower.value - self.lower.reach(z), self.upper.value + self.upper.reach(z)
-
-
-def bounds(model: Any, data: Any, *, rng: Rng | int, options: BoundsOptions | None = None) -> Bounds:
+def bounds(
+    model: Any, data: Any, *, rng: Rng | int, options: BoundsOptions | None = None, progress: bool | None = None
+) -> Bounds:
     """Both sides of the mean log p(x) of a model over data.
 
     Args:
@@ -106,89 +49,101 @@ def bounds(model: Any, data: Any, *, rng: Rng | int, options: BoundsOptions | No
         data: one array (N, V), or named arrays with one leading axis.
         rng: seed or generator.
         options: how hard to work.
+        progress: whether to show a progress bar; by default where standard error is a terminal.
 
     Raises:
         TypeError: for another kind of model.
-        ValueError: for data that do not fit the model.
+        ValueError: for data that do not fit the model, row weights, or parameters that are not finite.
     """
-    options = options or BoundsOptions()
+    options = instance(options or BoundsOptions(), "options", BoundsOptions, "BoundsOptions(...)")
+    batch = checked_data(model, data)
+    rng = model.engine.random.rng(rng, model.like)
+    show = sys.stderr.isatty() if progress is None else progress
+    began = time.perf_counter()
+    if isinstance(model, BoltzmannMachine):
+        both = _machine(model, batch[model.data_name], rng, options, show=show)
+    else:
+        both = _program(model, batch, rng, options)
+    return replace(both, seconds=time.perf_counter() - began)
+
+
+def checked_data(model: Any, data: Any) -> dict[str, Array]:
+    """Named arrays, after a look at the model and its parameters.
+
+    Raises:
+        TypeError: for something else than a machine or a program.
+        ValueError: for data that do not fit the model, row weights, or parameters that are not finite.
+    """
     if not isinstance(model, (BoltzmannMachine, Program)):
         raise TypeError(f"expected a machine or a program, got {type(model).__name__}")
-    batch = checked(model, data, "test data")
-    rng = model.engine.random.rng(rng, model.like)
-    began = time.perf_counter()
-    parts = (
-        _machine(model, batch[model.data_name], rng, options)
-        if isinstance(model, BoltzmannMachine)
-        else _program(model, batch, rng, options)
-    )
-    pointwise = parts["pointwise"]
-    se_data = float(pointwise.std(ddof=1) / math.sqrt(len(pointwise))) if len(pointwise) > 1 else math.nan
-    return Bounds(se_data=se_data, seconds=time.perf_counter() - began, **parts)
+    if isinstance(data, Mapping) and WEIGHT in data:
+        raise ValueError(
+            f"expected test data without row weights, got {WEIGHT!r}: the errors of a weighted mean are not defined "
+            "here; repeat rows, or weight the pointwise values yourself"
+        )
+    for name, array in {**model.params, **model.constants}.items():
+        plain = model.engine.arrays.to_numpy(array)
+        if bad := int((~np.isfinite(plain)).sum()):
+            raise ValueError(
+                f"expected finite parameters to judge, got {bad} NaN or infinite of {plain.size} in {name}"
+            )
+    return checked(model, data, "test data")
 
 
-def _program(model: Program, batch: Batch, rng: Rng, options: BoundsOptions) -> dict[str, Any]:
+def _program(model: Program, batch: Mapping[str, Array], rng: Rng, options: BoundsOptions) -> Bounds:
     values, variances, ess, total = importance_log_likelihood(model, batch, rng, options.num_particles)
-    low = float((ess < ESS_FLOOR).mean())
-    flags = (f"low_ess_{100 * low:.0f}%",) if low > 0.05 else ()
+    flags = ("low_ess",) if (ess < ESS_FLOOR).mean() > 0.05 else ()
     mc_se = math.nan if flags else float(math.sqrt(variances.sum()) / len(values))
     method = f"importance weighting, {total} particles"
-    lower = Estimate(float(values.mean()), mc_se, "bound", method, margin=CERTIFIED / len(values))
-    return {
-        "lower": lower,
-        "upper": Estimate.missing("no exact posterior draws"),
-        "estimate": lower,
-        "se_log_z": 0.0,
-        "pointwise": values,
-        "flags": flags,
-    }
+    lower = claim(values, "bound", method, mc_se=mc_se, margin=CERTIFIED / len(values))
+    upper = Estimate.missing("no exact posterior draws")
+    return found(lower, upper, lower, values, lower_rows=values, flags=flags)
 
 
-def _machine(model: BoltzmannMachine, x: Array, rng: Rng, options: BoundsOptions) -> dict[str, Any]:
+def _machine(model: BoltzmannMachine, x: Array, rng: Rng, options: BoundsOptions, *, show: bool) -> Bounds:
     first, second = model.engine.random.split(rng, 2)
     f = log_f(model, x)
-    log_z = _sides_of_log_z(model, first, second, options)
-    mean = float(f.value.mean())
-    upper_z, lower_z = log_z.get("upper"), log_z["lower"]
-    lower = _difference(mean, f.method, upper_z, "exact starts or enumeration of log Z needed")
-    if f.kind != "exact":
-        upper = Estimate.missing("log f has no upper side")
-    else:
-        upper = _difference(mean, f.method, lower_z, "")
-    flags = lower_z.flags + (() if f.kind == "exact" else ("mean_field",))
-    if f.kind == "exact" and lower_z.kind == "exact":
-        guess = upper
-    else:
-        kind: Kind = "bound" if f.kind == "exact" else "estimate"
-        guess = Estimate(mean - float(lower_z.value), float(lower_z.se), kind, f"{f.method} - {lower_z.method}")
-    return {
-        "lower": lower,
-        "upper": upper,
-        "estimate": guess,
-        "se_log_z": float(lower_z.se),
-        "pointwise": f.value - float(lower_z.value),
-        "flags": flags,
-        "log_normalizer": lower_z,
-    }
+    log_z = _sides_of_log_z(model, first, second, options, show=show)
+    lower_z, upper_z = log_z["lower"], log_z.get("upper")
+    lower, upper = _difference(f, upper_z, "lower"), _difference(f, lower_z, "upper")
+    rows = f.value - float(lower_z.value)
+    guess = upper
+    if upper.kind == "none":
+        guess = claim(rows, "estimate", f"{f.method} - {lower_z.method}", mc_se=float(lower_z.se), margin=math.nan)
+    flags = [flag for z in log_z.values() for flag in z.flags]
+    return found(
+        lower,
+        upper,
+        guess,
+        rows,
+        lower_rows=None if upper_z is None else f.value - float(upper_z.value),
+        upper_rows=rows,
+        flags=(*flags, *(() if f.kind == "exact" else ("mean_field",))),
+        se_log_z=float(lower_z.se),
+        log_normalizer=lower_z,
+    )
 
 
-def _difference(mean: float, method: str, log_z: LogNormalizer | None, reason: str) -> Estimate:
-    """Mean log f less one side of log Z."""
-    if log_z is None:
-        return Estimate.missing(reason)
-    exact = log_z.kind == "exact" and "mean field" not in method
-    kind: Kind = "exact" if exact else "bound"
+def _difference(f: LogF, log_z: LogNormalizer | None, side: Literal["lower", "upper"]) -> Estimate:
+    """One side of mean log f less the opposite side of log Z, as far as both may be claimed."""
+    opposite = {"lower": "upper", "upper": "lower"}[side]
+    if side not in f.sides:
+        return Estimate.missing(f"log f has no {side} side")
+    if log_z is None or opposite not in log_z.sides:
+        return Estimate.missing(f"log Z has no {opposite} side: exact starts or enumeration of log Z needed")
+    kind: Literal["exact", "bound"] = "exact" if f.kind == log_z.kind == "exact" else "bound"
     margin = 0.0 if log_z.kind == "exact" else CERTIFIED
-    return Estimate(mean - float(log_z.value), float(log_z.se), kind, f"{method} - {log_z.method}", margin)
+    method = f"{f.method} - {log_z.method}"
+    return claim(f.value - float(log_z.value), kind, method, mc_se=float(log_z.se), margin=margin)
 
 
 def _sides_of_log_z(
-    model: BoltzmannMachine, first: Rng, second: Rng, options: BoundsOptions
+    model: BoltzmannMachine, first: Rng, second: Rng, options: BoundsOptions, *, show: bool
 ) -> Mapping[str, LogNormalizer]:
     if options.log_z == "auto" and enumerable(model, options.exact_bits):
         exact = exact_log_normalizer(model)
         return {"lower": exact, "upper": exact}
-    common: dict[str, Any] = {"betas": options.betas, "num_runs": options.num_runs}
+    common: dict[str, Any] = {"betas": options.betas, "num_runs": options.num_runs, "progress": show}
     sides = {"lower": ais(model, rng=first, **common)}  # where one way is degenerate, neither error is trusted
     if enumerable(model, DRAW_BITS):
         sides["upper"] = ais(model, rng=second, reverse=True, **common)

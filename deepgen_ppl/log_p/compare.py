@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from deepgen_ppl.log_p.bounds import Bounds, BoundsOptions, bounds
+from deepgen_ppl.log_p.bounds import Bounds, BoundsOptions, bounds, checked_data
+from deepgen_ppl.log_p.paired import Difference, difference
+from deepgen_ppl.log_z.estimates import FLAGS
+from deepgen_ppl.options import instance
 from deepgen_ppl.typing import Rng
 
 __all__ = ["Comparison", "compare"]
@@ -34,7 +38,15 @@ COLUMNS = (
     "lower_method",
     "upper_method",
     "estimate_method",
+    "lower_missing",
+    "upper_missing",
 )
+
+WIDTH = 80
+"""Columns of a printed line."""
+
+HEAVY_TAILS = "heavy tails: a few rows on which it loses much decide, and unseen ones may turn it round: more rows"
+"""What is said of a claim over differences with a long lower tail."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +63,30 @@ class Comparison:
     num_data: int
     measure: str
 
-    def better_than(self, name: str, z: float = 3.0) -> list[str]:
-        """Models whose upper side lies below this one's lower side.
+    def versus(self, name: str, other: str, z: float = 3.0) -> Difference:
+        """What speaks for one model against another: the mean of the paired differences, and what it must exceed.
 
-        By more than z Monte Carlo standard errors of both, and by more than z standard errors of the paired differences
-        over the data.
+        Args:
+            name: the one whose lower side is taken.
+            other: the one whose upper side is taken.
+            z: standard errors that the claim must hold by; the tail probability that goes with it is Student's.
         """
-        mine = self.bounds[name]
-        others = [other for other, e in self.bounds.items() if other != name and mine.interval(z)[0] > e.interval(z)[1]]
-        return [other for other in others if _apart(mine.pointwise - self.bounds[other].pointwise, z)]
+        return difference((name, other), self.bounds[name], self.bounds[other], z)
+
+    def better_than(self, name: str, z: float = 3.0) -> list[str]:
+        """Models whose upper side lies below this one's lower side over the same rows; see `versus`."""
+        return [other for other in self.bounds if other != name and self.versus(name, other, z).claimed]
+
+    def remarks(self) -> list[str]:
+        """What a reader of the table should know: claims withheld though the sides are apart, doubts, and flags."""
+        pairs = {(a, b): self.versus(a, b) for a in self.bounds for b in self.bounds if a != b}
+        lines = [f"{a} not better than {b}: {d.withheld}" for (a, b), d in pairs.items() if d.mean > 0 and d.withheld]
+        lines += [f"{a} better than {b}: {HEAVY_TAILS}" for (a, b), d in pairs.items() if d.heavy_tails]
+        flags = dict.fromkeys(flag for e in self.bounds.values() for flag in e.flags)
+        for flag in flags:
+            names = ", ".join(name for name, e in self.bounds.items() if flag in e.flags)
+            lines.append(f"{flag} ({names}): {FLAGS[flag]}")
+        return lines
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict a model with the columns of the table; NaN where nothing is claimed."""
@@ -82,6 +109,8 @@ class Comparison:
                 "lower_method": e.lower.method,
                 "upper_method": e.upper.method,
                 "estimate_method": e.estimate.method,
+                "lower_missing": e.lower.reason,
+                "upper_missing": e.upper.reason,
             }
             for name, e in self.bounds.items()
         ]
@@ -99,35 +128,19 @@ class Comparison:
 
     def __repr__(self) -> str:
         lines = [f"log p(x) in nats per datum over {self.num_data} data ({self.measure})"]
-        head = (
-            "model",
-            "lower",
-            "kind",
-            "upper",
-            "kind",
-            "estimate",
-            "kind",
-            "se data",
-            "se log Z",
-            "better than",
-            "flags",
-        )
-        table = [head, *self.cells()]
+        head = ("model", "lower", "", "upper", "", "estimate", "", "se", "se Z", "better than")
+        table = [head, *(row[:-1] for row in self.cells())]
         widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-        numbers = {1, 3, 5, 7, 8}
+        numbers, kinds = {1, 3, 5, 7, 8}, {2, 4, 6}
         for row in table:
-            cells = (
+            cells = [
                 c.rjust(w) if i in numbers else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-            )
-            lines.append("  ".join(cells).rstrip())
+            ]
+            gaps = ["", *(" " if i in kinds else "  " for i in range(1, len(head)))]
+            lines.append("".join(gap + cell for gap, cell in zip(gaps, cells, strict=True)).rstrip())
+        for remark in self.remarks():
+            lines += textwrap.wrap(remark, WIDTH, subsequent_indent="  ")
         return "\n".join(lines)
-
-
-def _apart(differences: np.ndarray, z: float) -> bool:
-    """Whether the mean of paired differences lies above zero by z of its standard errors."""
-    if (n := len(differences)) < 2:
-        return False
-    return bool(differences.mean() > z * differences.std(ddof=1) / math.sqrt(n))
 
 
 def _number(value: float) -> str:
@@ -142,38 +155,48 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def compare(
-    models: Mapping[str, Any], data: Any, *, rng: Rng | int, options: BoundsOptions | None = None
+    models: Mapping[str, Any],
+    data: Any,
+    *,
+    rng: Rng | int,
+    options: BoundsOptions | None = None,
+    progress: bool | None = None,
 ) -> Comparison:
     """Both sides of log p(x) of every model, in one table.
 
-    A model is said to be better than another only where its lower side lies above the other's upper side by more than
-    three standard errors of both and of the paired differences over the data; so on real data a directed model can be
-    shown to beat a large machine, and not the reverse.
+    A model is said to be better than another only where its lower side lies above the other's upper side, over the same
+    rows and beyond all errors (`Comparison.versus`); so on real data a directed model can be shown to beat a large
+    machine, and not the reverse.
 
     Args:
         models: name -> machine or program, on either engine.
         data: held-out data, the same for all: one array (N, V), or named arrays with one leading axis.
         rng: seed or generator (an integer where the models are of both engines).
         options: how hard to work.
+        progress: whether to show progress bars; by default where standard error is a terminal.
 
     Raises:
         TypeError: for something else than a dict of models.
-        ValueError: without models, for data that do not fit, or for models of different measures.
+        ValueError: without models, for data that do not fit, row weights, or models of different measures.
     """
     if not isinstance(models, Mapping):
         raise TypeError(f"expected a dict name -> model, got {type(models).__name__}")
     if not models:
         raise ValueError("expected at least one model to compare, got none")
+    options = instance(options or BoundsOptions(), "options", BoundsOptions, "BoundsOptions(...)")
     measures = {name: _measure(model) for name, model in models.items()}
     if len(set(measures.values())) > 1:
         raise ValueError(f"expected models of one kind of data, whose log scores can be compared, got {measures}")
-    found = {name: bounds(model, data, rng=rng, options=options) for name, model in models.items()}
+    for model in models.values():
+        checked_data(model, data)
+    found = {name: bounds(model, data, rng=rng, options=options, progress=progress) for name, model in models.items()}
     order = sorted(found, key=lambda name: -np.nan_to_num(found[name].estimate.value, nan=-np.inf))
     num_data = len(next(iter(found.values())).pointwise)
     return Comparison({name: found[name] for name in order}, num_data, next(iter(measures.values())))
 
 
 def _measure(model: Any) -> str:
+    """The space of what a model observes, and its base measure."""
     observed = getattr(model, "observed", {})
     if not observed:
         raise TypeError(f"expected a model that says what it observes, got {type(model).__name__}")

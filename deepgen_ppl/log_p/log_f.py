@@ -42,6 +42,11 @@ class LogF:
     kind: Literal["exact", "bound"]
     method: str
 
+    @property
+    def sides(self) -> frozenset[str]:
+        """The sides of log f that may be claimed."""
+        return frozenset({"lower", "upper"} if self.kind == "exact" else {"lower"})
+
 
 def _enumerated(machine: BoltzmannMachine) -> tuple[str, ...]:
     """The hidden layers to enumerate, chosen so that the rest are not coupled; all combinations of colors are tried."""

@@ -15,13 +15,24 @@ import numpy as np
 
 from deepgen_ppl.typing import Array
 
-__all__ = ["CERTIFIED", "Contrastive", "Estimate", "Kind", "LogNormalizer", "log_mean_exp", "snapshot"]
+__all__ = ["CERTIFIED", "FLAGS", "Contrastive", "Estimate", "Kind", "LogNormalizer", "log_mean_exp", "snapshot"]
 
 Kind = Literal["exact", "bound", "estimate", "none"]
 Side = Literal["both", "lower", "upper", "none"]
 
 CERTIFIED = math.log(1 / 0.025)
 """What Markov's inequality costs on the logarithm of a mean of weights, at probability 0.975."""
+
+FLAGS: Mapping[str, str] = {
+    "weights_degenerate": "the weights of AIS are too uneven for a standard error: more temperatures (betas)",
+    "inexact_start": "the draws that reverse AIS started from came from a Markov chain, so that it bounds nothing",
+    "mean_field": "log f(x) is bounded from below by mean field: no upper side",
+    "low_ess": "importance weights of many rows have few effective particles: a better guide, or more num_particles",
+    "predictive": "log p(x) is averaged over draws of the global sites from the guide: it is no evidence of the data",
+    "plug_in": "the guide draws the global sites at one point, which stands for the whole posterior",
+    "not_finite": "log p(x) is infinite or NaN at some rows: nothing can be claimed of its mean",
+}
+"""What should make one careful: code -> what it means, and what to turn."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +43,10 @@ class Estimate:
         value: in nats; NaN where nothing is claimed.
         mc_se: Monte Carlo standard error of the value; NaN where it cannot be trusted.
         kind: what may be claimed.
-        method: how it was made.
+        method: how it was made; empty where nothing is claimed.
         margin: distance by which the side must be moved out to hold with probability 0.975 whatever the weights are
             (Markov's inequality); NaN where there is no such distance.
+        reason: why nothing is claimed; empty where something is.
     """
 
     value: float
@@ -42,6 +54,12 @@ class Estimate:
     kind: Kind
     method: str
     margin: float = math.nan
+    reason: str = ""
+
+    @property
+    def withheld(self) -> bool:
+        """Whether there is a value whose standard error cannot be trusted."""
+        return self.kind != "none" and not math.isfinite(self.mc_se)
 
     def reach(self, z: float = 3.0) -> float:
         """z standard errors, or the margin where the standard error is withheld."""
@@ -50,23 +68,26 @@ class Estimate:
     @classmethod
     def missing(cls, reason: str) -> Estimate:
         """Nothing is claimed."""
-        return cls(math.nan, math.nan, "none", reason)
+        return cls(math.nan, math.nan, "none", "", reason=reason)
 
 
 def log_mean_exp(log_w: np.ndarray) -> tuple[float, float, float]:
     """log mean w, its delta-method standard error, and the effective sample size of the weights.
 
-    The error is NaN, as not to be trusted, where sd(log w) > 1 or the effective sample size is below 100.
+    The error is NaN, as not to be trusted, where sd(log w) > 1, the effective sample size is below 100, or no weight is
+    positive and finite.
 
     Args:
         log_w: log weights, shape (R,).
     """
     log_w = np.asarray(log_w, float)
     top = log_w.max()
+    if not math.isfinite(top):
+        return float(top), math.nan, 0.0
     w = np.exp(log_w - top)
     value = float(top + np.log(w.mean()))
     ess = float(w.sum() ** 2 / (w**2).sum())
-    if len(w) < 2 or log_w.std() > 1.0 or ess < 100:
+    if len(w) < 2 or not np.isfinite(log_w).all() or log_w.std() > 1.0 or ess < 100:
         return value, math.nan, ess
     return value, float(w.std(ddof=1) / w.mean() / math.sqrt(len(w))), ess
 
@@ -110,6 +131,13 @@ class LogNormalizer:
 
     dynamic_fields: ClassVar[tuple[str, ...]] = ("value", "se", "belongs_to", "particles", "weights", "log_weights")
     static_fields: ClassVar[tuple[str, ...]] = ("kind", "side", "method", "flags")
+
+    @property
+    def sides(self) -> frozenset[str]:
+        """The sides of log Z that may be claimed: `lower`, `upper`, both or none."""
+        if self.kind == "exact":
+            return frozenset({"lower", "upper"})
+        return frozenset({self.side} & {"lower", "upper"} if self.kind == "bound" else ())
 
     def certified(self, alpha: float = 0.025) -> float:
         """A bound on log Z that holds with probability 1 - alpha, whatever the mixing (Markov's inequality).

@@ -12,6 +12,8 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.log_z.estimates import LogNormalizer, snapshot
@@ -145,12 +147,14 @@ def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
 
     Raises:
         TypeError: for something else than a machine.
-        ValueError: above 2^25 joint states of the smaller side, with the number.
+        ValueError: above 2^25 joint states of the smaller side, with the number; where log Z is NaN or infinite.
     """
     check_machine(machine)
     check_enumerable(machine)
     with machine.engine.control.double():
         value = machine.engine.arrays.to_numpy(_compiled(machine.engine)(machine.astype("float64")))
+    if not np.isfinite(value).all():
+        raise ValueError(f"expected a machine with a finite log Z, got {value}: look for NaN or infinite parameters")
     value = value if machine.batch_shape else float(value)
     return LogNormalizer(value, 0.0, "exact", "both", "enumeration", belongs_to=snapshot(machine))
 

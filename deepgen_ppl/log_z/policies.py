@@ -38,6 +38,7 @@ __all__ = [
     "marginal_draw",
     "marginal_log_prob",
     "negative_phase",
+    "reads_gradient_only",
 ]
 
 Normalizer = Literal["exact"] | LogNormalizer | Contrastive | None
@@ -58,6 +59,11 @@ def gradient_only() -> Iterator[None]:
         yield
     finally:
         _gradient_only.reset(token)
+
+
+def reads_gradient_only() -> bool:
+    """Whether what is evaluated now stands in `gradient_only`."""
+    return _gradient_only.get()
 
 
 def check_marginal(machine: BoltzmannMachine, block: str, normalizer: Any, hidden_bound: Any, sampler: Any) -> None:
@@ -166,7 +172,7 @@ def log_normalizer_term(machine: BoltzmannMachine, normalizer: Normalizer) -> Ar
         phase = negative_phase(machine, normalizer.particles, normalizer.weights)
         return own * (value + phase - stop(phase))  # NaN in the gradient as well
     if isinstance(normalizer, Contrastive):
-        if not _gradient_only.get():
+        if not reads_gradient_only():
             raise RuntimeError(
                 "expected a normalizer with a value, got Contrastive particles, of which only the gradient means "
                 "anything: train with StochasticML or ContrastiveDivergence, or give log_normalizer=ais(...) or 'exact'"

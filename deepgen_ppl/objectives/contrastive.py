@@ -82,12 +82,6 @@ class ContrastiveObjective(Objective):
             offsets=one_of(self.offsets, "offsets", ("data", "average")),
         )
 
-    def check(self, model: Any) -> None:
-        """Check that the model is a machine, and that row weights cannot be taken for one of its layers."""
-        super().check(model)
-        if WEIGHT in model.inputs:
-            raise ValueError(f"expected no layer named {WEIGHT!r}, the name of row weights, got {model!r}")
-
     @abstractmethod
     def first_chains(self, rng: Rng, model: BoltzmannMachine, data: State) -> Any:
         """What there is of the particles before the first step."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Number
+
+from deepgen_ppl.data import check_names, checked, named, num_rows
 from deepgen_ppl.energies.machine import BoltzmannMachine
-from deepgen_ppl.energies.mean_field import MeanField
+from deepgen_ppl.energies.mean_field import MeanField, mean_field_bound
 from deepgen_ppl.kernels.kernel import Kernel
 from deepgen_ppl.log_z.estimates import Contrastive
-from deepgen_ppl.typing import Array, Rng
+from deepgen_ppl.log_z.policies import log_normalizer_term, reads_gradient_only
+from deepgen_ppl.options import integer
+from deepgen_ppl.typing import Array, Rng, State
 
 __all__ = ["MachineLearner"]
 
@@ -30,31 +36,49 @@ class MachineLearner:
         self, machine: BoltzmannMachine, *, kernel: Kernel, num_chains: int, hidden_bound: MeanField, rng: Rng | int
     ) -> None:
         engine = machine.engine
-        self.kernel, self.hidden_bound = kernel, hidden_bound
+        self.kernel, self.num_chains, self.hidden_bound = kernel, num_chains, hidden_bound
         self.rng = engine.random.rng(rng, machine.like)
         self.machine = machine.with_params(engine.host.trainable(machine.params))
         self.chains = kernel.init(self.rng, machine, num_chains)
         self.loss = engine.host.contrastive(self)
 
-    def model(self, x: Array, *, num_data: int | None = None) -> None:
-        """x ~ p(v) of the machine, for every row of the data plate.
+    def model(self, x: State | Array, *, num_data: int | None = None) -> None:
+        """The layers that the data name ~ p of the machine, all others summed out, for every row of the data plate.
 
         Args:
-            x: data (N, V).
+            x: the visible layer (N, V), or several layers by name.
             num_data: size of the data set that the rows stand for.
-        """
-        host = self.machine.engine.host
-        machine = self.machine.with_params({k: host.param(k, v) for k, v in self.machine.params.items()})
-        chains = host.persistent("chains", self)
-        coupled = not machine.structure.independent(machine.structure.hidden)
-        hidden_bound = self.hidden_bound if coupled else None
-        law = machine.marginal(log_normalizer=Contrastive(chains.position), hidden_bound=hidden_bound)
-        scale = 1.0 if num_data is None else num_data / x.shape[0]
-        with host.handlers.scale(scale=scale), host.ppl.plate("data", x.shape[0], dim=-1):
-            host.ppl.sample(machine.structure.visible, law, obs=x)
 
-    def guide(self, x: Array, *, num_data: int | None = None) -> None:
+        Raises:
+            ValueError: for data that do not fit the machine.
+        """
+        if isinstance(num_data, Number):
+            integer(num_data, "num_data")
+        host, data = self.machine.engine.host, self._data(x)
+        machine = self.machine.with_params({k: host.param(k, v) for k, v in self.machine.params.items()})
+        normalizer = Contrastive(host.persistent("chains", self).position)
+        coupled = not machine.structure.independent([n for n in machine.structure.names if n not in data])
+        scale = 1.0 if num_data is None else num_data / num_rows(data)
+        with host.handlers.scale(scale=scale), host.ppl.plate("data", num_rows(data), dim=-1):
+            if len(data) == 1:
+                bound = self.hidden_bound if coupled else None
+                law = machine.marginal(log_normalizer=normalizer, hidden_bound=bound)
+                host.ppl.sample(machine.structure.visible, law, obs=data[machine.structure.visible])
+            else:
+                eta = self.hidden_bound.solve(machine, data) if coupled else {}
+                log_f = mean_field_bound(machine, data, eta) if coupled else -machine.free_energy(data)
+                log_z = log_normalizer_term(machine, normalizer) if reads_gradient_only() else math.nan
+                host.ppl.factor(",".join(data), log_f - log_z)
+
+    def _data(self, x: State | Array) -> State:
+        """Named layers; values are checked where they can be read."""
+        arrays, data = self.machine.engine.arrays, named(self.machine, x)
+        check_names(self.machine, data, "data")
+        data = {n: arrays.asarray(v, like=self.machine.like) for n, v in data.items()}
+        return checked(self.machine, data) if all(map(arrays.is_concrete, data.values())) else data
+
+    def guide(self, x: State | Array, *, num_data: int | None = None) -> None:
         """Nothing is latent."""
 
     def __repr__(self) -> str:
-        return f"MachineLearner({self.machine!r}, kernel={self.kernel!r})"
+        return f"MachineLearner({self.machine!r}, kernel={self.kernel!r}, num_chains={self.num_chains})"

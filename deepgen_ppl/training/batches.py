@@ -3,92 +3,140 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from deepgen_ppl.data import Batch, checked, named, num_rows, take
 from deepgen_ppl.model import Model
+from deepgen_ppl.training.fingerprints import RowDigest
 
-__all__ = ["Batches", "Rows", "batches_of"]
+__all__ = ["Batches", "Rows", "Source", "batches_of"]
 
 CHUNK = 1000
 """Number of minibatches that run without a look at the loss."""
 
+Piece = tuple[Callable[[Any, Any], tuple[Any, np.ndarray]], np.ndarray]
+"""Work `(trainer, state) -> (state, losses)`, and the number of rows behind each loss."""
 
-@dataclass
+
 class Rows:
-    """Data in memory: an epoch is a permutation of the rows, fixed by seed and epoch."""
+    """Data in memory: an epoch is a permutation of the rows, fixed by seed and epoch.
 
-    data: Batch
-    batch_size: int
-    seed: int
-    num_data: int = field(init=False)
+    Args:
+        model: the model.
+        data: what `fit` was given.
+        batch_size: rows a step.
+        seed: seed of the permutations.
+    """
 
-    def __post_init__(self) -> None:
+    same_order = True
+
+    def __init__(self, model: Model, data: Any, batch_size: int, seed: int) -> None:
+        self.to_numpy = model.engine.arrays.to_numpy
+        self.data, self.seed = checked(model, data, "data", weights=True), seed
         self.num_data = num_rows(self.data)
-        self.batch_size = min(self.batch_size, self.num_data)
+        self.batch_size = min(batch_size, self.num_data)
+
+    def digests(self) -> dict[str, str]:
+        """What the data are known by."""
+        found = RowDigest()
+        found.add(self.data, self.to_numpy)
+        return {"kind": "arrays", "rows": found.rows, "order_of_rows": found.order}
 
     def example(self) -> Batch:
         """A first batch."""
         return take(self.data, slice(self.batch_size))
 
-    def epoch(self, number: int) -> Iterator[Callable]:
+    def epoch(self, number: int) -> Iterator[Piece]:
         """Pieces of work, each at most `CHUNK` batches; the rows that pad the last batch are masked."""
         order = np.random.default_rng([self.seed, number]).permutation(self.num_data)
         batches = -(-self.num_data // self.batch_size)
         padding = batches * self.batch_size - self.num_data
         rows = np.concatenate([order, np.repeat(order[-1:], padding)]).reshape(batches, self.batch_size)
-        mask = None
-        if padding:
-            mask = np.arange(batches * self.batch_size).reshape(batches, self.batch_size) < self.num_data
+        mask = np.arange(batches * self.batch_size).reshape(batches, self.batch_size) < self.num_data
         for at in range(0, batches, CHUNK):
-            piece = slice(at, at + CHUNK)
-            kept = None if mask is None else mask[piece]
-            yield lambda trainer, state, r=rows[piece], m=kept: trainer.run(state, self.data, r, m)
+            r, m = rows[at : at + CHUNK], mask[at : at + CHUNK]
+            work = lambda trainer, state, r=r, m=m: trainer.run(state, self.data, r, m if padding else None)  # noqa: E731
+            yield work, m.sum(axis=1)
 
 
-@dataclass
 class Batches:
-    """Data as an iterable of batches, iterated once an epoch."""
+    """Data as an iterable of batches, iterated once before training and once an epoch.
 
-    model: Model
-    batches: Iterable
-    num_data: int = field(init=False)
-    rows: int = field(init=False)
+    Args:
+        model: the model.
+        batches: the iterable.
+        digests: whether to take digests of what comes, for a checkpoint.
 
-    def __post_init__(self) -> None:
-        sizes = [num_rows(named(self.model, batch, "a batch")) for batch in self.batches]
-        if not sizes or not sum(sizes):
-            raise ValueError("expected at least one batch with rows, got none")
-        if sum(1 for _ in self.batches) != len(sizes):
+    Raises:
+        ValueError: for no batches, an iterable that can be iterated once alone, or values that do not fit.
+    """
+
+    def __init__(self, model: Model, batches: Iterable, *, digests: bool) -> None:
+        if iter(batches) is batches:
             raise ValueError(
-                "expected an iterable that can be iterated once an epoch, got one that is exhausted: "
-                "pass a list or an object whose __iter__ starts again"
+                f"expected an iterable that can be iterated once an epoch, got one that is exhausted after the first "
+                f"({type(batches).__name__}): pass a list or an object whose __iter__ starts again"
             )
-        self.num_data, self.rows = sum(sizes), max(sizes)
+        self.model, self.batches, self.same_order = model, batches, True
+        self._found = RowDigest() if digests else None
+        self.first: Batch = {}
+        self.num_data = self.batch_size = 0
+        for batch in self._checked(self._found):
+            self.first = self.first or batch
+            self.num_data, self.batch_size = self.num_data + num_rows(batch), max(self.batch_size, num_rows(batch))
+        if not self.num_data:
+            raise ValueError("expected at least one batch with rows, got none")
+
+    def _checked(self, found: RowDigest | None) -> Iterator[Batch]:
+        for item in self.batches:
+            if all(np.shape(x)[:1] == (0,) for x in named(self.model, item, "a batch").values()):
+                continue
+            batch = checked(self.model, item, "a batch", weights=True)
+            if found is not None:
+                found.add(batch, self.model.engine.arrays.to_numpy)
+            yield batch
+
+    def digests(self) -> dict[str, str]:
+        """What the data are known by."""
+        assert self._found is not None
+        return {"kind": "batches", "rows": self._found.rows, "order_of_rows": self._found.order}
 
     def example(self) -> Batch:
         """A first batch, padded to the largest size."""
-        return self._padded(next(iter(self.batches)))[0]
+        return self._padded(self.first)[0]
 
-    def _padded(self, batch: Any) -> tuple[Batch, np.ndarray | None]:
-        batch = checked(self.model, batch, "a batch", weights=True)
-        if (rows := num_rows(batch)) == self.rows:
+    def _padded(self, batch: Batch) -> tuple[Batch, np.ndarray | None]:
+        if (rows := num_rows(batch)) == self.batch_size:
             return batch, None
-        index = self.model.engine.arrays.asarray(np.minimum(np.arange(self.rows), rows - 1))
-        return take(batch, index), np.arange(self.rows) < rows
+        index = self.model.engine.arrays.asarray(np.minimum(np.arange(self.batch_size), rows - 1))
+        return take(batch, index), np.arange(self.batch_size) < rows
 
-    def epoch(self, number: int) -> Iterator[Callable]:
-        """One batch a piece."""
+    def epoch(self, number: int) -> Iterator[Piece]:
+        """One batch a piece.
+
+        Raises:
+            ValueError: if the epoch has another number of rows than the first pass over the batches.
+        """
         del number
-        for batch in self.batches:
+        rows, found = 0, None if self._found is None else RowDigest()
+        for batch in self._checked(found):
+            rows += num_rows(batch)
             padded, mask = self._padded(batch)
-            yield lambda trainer, state, batch=padded, mask=mask: trainer.step(state, batch, mask)
+            work = lambda trainer, state, batch=padded, mask=mask: trainer.step(state, batch, mask)  # noqa: E731
+            yield work, np.array([num_rows(batch)])
+        if rows != self.num_data:
+            raise ValueError(f"expected batches of {self.num_data} rows in each epoch, as in the first, got {rows}")
+        if found is not None and self._found is not None and found.order != self._found.order:
+            self.same_order = False
 
 
-def batches_of(model: Model, data: Any, batch_size: int, seed: int) -> Rows | Batches:
+Source: TypeAlias = Rows | Batches
+"""Where steps come from."""
+
+
+def batches_of(model: Model, data: Any, batch_size: int, seed: int, *, digests: bool) -> Source:
     """Data as a source of steps.
 
     Raises:
@@ -96,9 +144,9 @@ def batches_of(model: Model, data: Any, batch_size: int, seed: int) -> Rows | Ba
         TypeError: for neither arrays nor an iterable of batches.
     """
     if hasattr(data, "shape") or isinstance(data, (Mapping, tuple)):
-        return Rows(checked(model, data, "data", weights=True), batch_size, seed)
+        return Rows(model, data, batch_size, seed)
     if isinstance(data, Iterable) and not isinstance(data, str):
-        return Batches(model, data)
+        return Batches(model, data, digests=digests)
     raise TypeError(
         f"expected data as an array, a dict of arrays by name, or an iterable of batches, got {type(data).__name__}"
     )

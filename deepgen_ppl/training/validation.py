@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ from deepgen_ppl.data import Batch, checked, named, num_rows
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.objectives.objective import Objective
+from deepgen_ppl.options import check_options, integer
 from deepgen_ppl.typing import Array, Rng
 
 __all__ = ["Validation", "check_validation"]
@@ -34,8 +37,33 @@ class Validation:
     every: int = 1
 
     def __post_init__(self) -> None:
-        if self.every < 1 or (self.patience is not None and self.patience < 1):
-            raise ValueError(f"expected every and patience to be positive, got {self.every} and {self.patience}")
+        if self.metric is not None and not callable(self.metric):
+            raise TypeError(f"expected a function of (model, data) for metric, got {self.metric!r}")
+        check_options(
+            self,
+            patience=None if self.patience is None else integer(self.patience, "patience"),
+            every=integer(self.every, "every"),
+        )
+
+    def value(self, model: Any, epoch: int) -> float:
+        """The metric of a model.
+
+        Raises:
+            TypeError: for something else than a number.
+            ValueError: for NaN, where patience waits for a better value.
+        """
+        assert self.metric is not None
+        got = self.metric(model, self.data)
+        try:
+            value = float(got)
+        except (TypeError, ValueError):
+            raise TypeError(f"expected a number from the validation metric in epoch {epoch}, got {got!r}") from None
+        if math.isnan(value) and self.patience is not None:
+            raise ValueError(
+                f"expected a number from the validation metric in epoch {epoch}, got NaN: "
+                f"with patience={self.patience} no value would be better"
+            )
+        return value
 
 
 def check_validation(model: Any, objective: Objective, validation: Any) -> Validation | None:
@@ -50,7 +78,7 @@ def check_validation(model: Any, objective: Objective, validation: Any) -> Valid
     batch = checked(model, watch.data, "validation data")
     metric = watch.metric
     if metric is None:
-        if not isinstance(model, Program):
+        if not getattr(objective, "has_value", isinstance(model, Program)):
             raise ValueError(
                 f"expected Validation(data, metric=...) with {type(objective).__name__}, which has no loss to stop on: "
                 "the gap of free energies means nothing"
@@ -60,8 +88,9 @@ def check_validation(model: Any, objective: Objective, validation: Any) -> Valid
     return Validation(data, metric, watch.patience, watch.every)
 
 
+@functools.lru_cache(maxsize=16)
 def _default_metric(objective: Objective, engine: Engine) -> Callable[[Any, Any], float]:
-    """The objective's bound, in nats per datum, with the same draws at every call."""
+    """The objective's bound, in nats per datum, with the same draws at every call; compiled once."""
 
     def bound(model: Any, rng: Rng, batch: Batch) -> Array:
         return -objective.batch_loss(rng, model, {}, batch, None, num_rows(batch))[0]

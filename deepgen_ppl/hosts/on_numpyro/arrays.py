@@ -77,11 +77,19 @@ def make_rng(seed: Any, like: Any = None) -> jax.Array:
     """A typed JAX key from an integer, or the key itself."""
     del like
     if isinstance(seed, (int, np.integer)):
-        return jax.random.key(int(seed))
+        return _key(int(seed))
     if isinstance(seed, (jax.Array, np.ndarray)):
         key = jnp.asarray(seed) if isinstance(seed, np.ndarray) else seed
         return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
     raise TypeError(f"expected an integer seed or a JAX key, got {type(seed).__name__}")
+
+
+def _key(seed: int) -> jax.Array:
+    """The key of an integer; JAX alone would read it modulo 2^32 where x64 is off."""
+    key, high = jax.random.key(seed % 2**32), seed >> 32
+    while high not in (0, -1):
+        key, high = jax.random.fold_in(key, high % 2**32), high >> 32
+    return key if high == 0 else jax.random.fold_in(key, 2**32 - 1)  # a negative seed
 
 
 def bernoulli(rng: jax.Array, logits: jax.Array) -> jax.Array:

@@ -75,6 +75,8 @@ def make_rng(seed: Any, like: Any = None) -> torch.Generator:
         return seed
     if isinstance(seed, (int, np.integer)):
         device = like.device if like is not None else "cpu"
+        if not -(2**63) <= seed < 2**64:
+            raise ValueError(f"expected a seed from -2^63 to 2^64 - 1 on the Pyro engine, got {seed}")
         return torch.Generator(device=device).manual_seed(int(seed))
     raise TypeError(f"expected an integer seed or a torch.Generator, got {type(seed).__name__}")
 

@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from pyro import poutine
 
 from deepgen_ppl.data import Batch, take
 from deepgen_ppl.engine import check_shapes
+from deepgen_ppl.hosts.on_pyro.optimizers import (
+    OPTIMIZERS,
+    constructor,
+    made,
+    numbers,
+    put_state,
+    set_rate,
+    state_arrays,
+    try_optimizer,
+)
+from deepgen_ppl.hosts.on_pyro.threads import one_at_a_time
 
 __all__ = ["OPTIMIZERS", "TrainState", "Trainer"]
-
-
-def _constructor(cls: Callable) -> Callable:
-    def make(learning_rate: float | Callable[[int], float], **options: Any) -> Callable:
-        """Constructor of the optimizer, given the tensors.
-
-        Args:
-            learning_rate: a number, or a function of the number of steps taken.
-            options: further arguments of the torch optimizer.
-        """
-        return Scheduled(cls, learning_rate, options)
-
-    return make
-
-
-class Scheduled:
-    """Constructor of a torch optimizer whose learning rate may be a function of the number of steps taken."""
-
-    def __init__(self, cls: Callable, learning_rate: float | Callable[[int], float], options: dict[str, Any]) -> None:
-        self.cls, self.options = cls, options
-        self.rate = learning_rate if callable(learning_rate) else None
-        self.first = learning_rate(0) if callable(learning_rate) else learning_rate
-
-    def __call__(self, tensors: list[torch.Tensor]) -> torch.optim.Optimizer:
-        """The optimizer of these tensors."""
-        return self.cls(tensors, lr=float(self.first), **self.options)
-
-    def set(self, optimizer: torch.optim.Optimizer, steps: int) -> None:
-        """The learning rate of the next step."""
-        if self.rate is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = float(self.rate(steps))
-
-
-OPTIMIZERS = {"adam": _constructor(torch.optim.Adam), "sgd": _constructor(torch.optim.SGD)}
 
 
 class TrainState:
@@ -65,14 +42,19 @@ def _leaves(tree: Any) -> list[torch.Tensor]:
     return [leaf for item in tree for leaf in _leaves(item)]
 
 
+def _filled(tree: Any, leaves: Iterator[torch.Tensor]) -> Any:
+    """The tree with other leaves, in the order of `_leaves`."""
+    if isinstance(tree, torch.Tensor):
+        return next(leaves)
+    if isinstance(tree, Mapping):
+        return {k: _filled(tree[k], leaves) for k in sorted(tree)}
+    items = [_filled(v, leaves) for v in tree]
+    return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+
+
 def _own(tree: Any) -> Any:
     """The tree with tensors of its own."""
-    if isinstance(tree, torch.Tensor):
-        return tree.detach().clone()
-    if isinstance(tree, Mapping):
-        return {k: _own(v) for k, v in tree.items()}
-    items = [_own(v) for v in tree]
-    return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+    return _filled(tree, (leaf.detach().clone() for leaf in _leaves(tree)))
 
 
 class Trainer:
@@ -80,25 +62,41 @@ class Trainer:
 
     Args:
         objective: the objective.
-        optimizer: `tensors -> torch.optim.Optimizer`.
+        optimizer: `sgd(...)`, `adam(...)`, an optimizer of `pyro.optim`, or `(name, tensor) pairs -> torch optimizer`.
         num_data: number of rows in the data set.
+
+    Raises:
+        TypeError: for something else than an optimizer of this engine.
+        RuntimeError: in inference mode, which has no gradients.
     """
 
-    def __init__(self, objective: Any, optimizer: Callable, num_data: int) -> None:
-        if not callable(optimizer) or isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(
-                "expected a constructor of a torch optimizer on the Pyro engine, such as "
-                f"functools.partial(torch.optim.Adam, lr=1e-3), got {optimizer!r}"
-            )
+    def __init__(self, objective: Any, optimizer: Any, num_data: int) -> None:
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("expected fit outside torch.inference_mode(), which has no gradients")
         self.objective, self.optimizer, self.num_data = objective, optimizer, num_data
+        self._make = constructor(optimizer)
 
     def init(self, model: Any, rng: torch.Generator, batch: Batch) -> TrainState:
-        """First state, over tensors of its own."""
-        own = {k: v.detach().clone().requires_grad_() for k, v in model.params.items()}
-        model = model.with_params(own).with_constants(_own(model.constants))
+        """First state, over tensors of its own.
+
+        Raises:
+            TypeError: for an optimizer whose steps need more than gradients.
+        """
+        with torch.enable_grad():
+            try_optimizer(self._make, model.params)
+            own = {k: v.detach().clone().requires_grad_() for k, v in model.params.items()}
+            model = model.with_params(own).with_constants(_own(model.constants))
+            optimizer = made(self._make, model.params)
         with torch.no_grad():
             inner = _own(self.objective.init(rng, model, batch))
-        return TrainState(model, self.optimizer(list(model.params.values())), inner, rng)
+        return TrainState(model, optimizer, inner, rng)
+
+    @one_at_a_time
+    def first_loss(self, model: Any, rng: torch.Generator, batch: Batch) -> float:
+        """The loss of a batch at the first parameters: what the code of model and objective is known by."""
+        with torch.no_grad(), poutine.block():
+            model, state = self.objective.before_step(rng, model, self.objective.init(rng, model, batch), batch, None)
+            return float(self.objective.batch_loss(rng, model, state, batch, None, self.num_data)[0])
 
     def run(self, state: TrainState, data: Batch, rows: np.ndarray, mask: np.ndarray | None) -> tuple:
         """Steps over `data[rows]`, rows (batches, B); the mask shortens the last batch: (state, losses)."""
@@ -114,63 +112,87 @@ class Trainer:
         batch = batch if mask is None else take(batch, torch.as_tensor(mask, device=state.model.like.device))
         return state, self._step(state, batch)[None].cpu().numpy()
 
+    @one_at_a_time
     def _step(self, state: TrainState, batch: Batch) -> torch.Tensor:
-        with torch.no_grad():
-            model, state.objective = self.objective.before_step(state.rng, state.model, state.objective, batch, None)
-            if model is not state.model:
-                state.model = self._moved(state.model, model)
-        loss, inner = self.objective.batch_loss(state.rng, state.model, state.objective, batch, None, self.num_data)
-        state.optimizer.zero_grad()
-        loss.backward()
+        with torch.enable_grad(), poutine.block():  # an outer handler of the user's sees nothing of this
+            with torch.no_grad():
+                before = self.objective.before_step(state.rng, state.model, state.objective, batch, None)
+                self._take(state, *before)
+            loss, inner = self.objective.batch_loss(state.rng, state.model, state.objective, batch, None, self.num_data)
+            state.optimizer.zero_grad()
+            loss.backward()
         state.objective = _own(inner) if inner is not state.objective else inner
-        if isinstance(self.optimizer, Scheduled):
-            self.optimizer.set(state.optimizer, state.steps)
+        set_rate(state.optimizer, self.optimizer, state.steps)
         state.optimizer.step()
         state.steps += 1
+        if hasattr(self.objective, "after_step"):
+            params = state.model.params
+            grads = {k: torch.zeros_like(v) if v.grad is None else v.grad for k, v in params.items()}
+            with torch.no_grad():
+                self._take(state, *self.objective.after_step(state.model, grads, state.objective))
         return loss.detach()
 
     @staticmethod
-    def _moved(model: Any, target: Any) -> Any:
-        """The model with the target's values in its own trained tensors, and the target's constants."""
-        for k, own in model.params.items():
-            if own is not target.params[k]:
-                own.copy_(target.params[k])
-        return model.with_constants(target.constants)
+    def _take(state: TrainState, model: Any, inner: Any) -> None:
+        """What a hook returned: the values go into the trained tensors, which stay the optimizer's."""
+        if model is not state.model:
+            for k, own in state.model.params.items():
+                if own is not model.params[k]:
+                    own.copy_(model.params[k])
+            state.model = state.model.with_constants(model.constants)
+        state.objective = inner
 
     def model(self, state: TrainState) -> Any:
         """A copy of the model as it stands, which further steps do not touch."""
         copy = {k: torch.nn.Parameter(v.detach().clone()) for k, v in state.model.params.items()}
         return state.model.with_params(copy)
 
+    def options(self, state: TrainState) -> dict[str, Any]:
+        """The numbers that the optimizer has for each group of parameters."""
+        return {"groups": numbers(state.optimizer)}
+
+    def snapshot(self, state: TrainState) -> dict[str, np.ndarray]:
+        """What `rollback` needs to come back to this state."""
+        return self.export(state)
+
+    def rollback(self, state: TrainState, kept: Mapping[str, np.ndarray]) -> TrainState:
+        """The state of a snapshot."""
+        return self.restore(state, kept)
+
     def export(self, state: TrainState) -> dict[str, np.ndarray]:
         """All arrays of the state."""
-        groups = (state.model.params, state.model.constants, state.objective, self._optimizer_tensors(state))
-        leaves = [leaf for group in groups for leaf in _leaves(group)]
+        leaves = [
+            leaf for group in (state.model.params, state.model.constants, state.objective) for leaf in _leaves(group)
+        ]
         arrays = {f"state.{i}": leaf.detach().cpu().numpy().copy() for i, leaf in enumerate(leaves)}
         own = {"state.rng": state.rng.get_state().numpy().copy(), "state.steps": np.array(state.steps)}
-        return {**arrays, **own}
-
-    @staticmethod
-    def _optimizer_tensors(state: TrainState) -> dict[str, Any]:
-        saved = state.optimizer.state_dict()["state"]
-        return {f"{i:06d}.{k}": v for i, s in saved.items() for k, v in s.items() if isinstance(v, torch.Tensor)}
+        return {**arrays, **own, **state_arrays(state.optimizer, state.model.params)}
 
     def restore(self, state: TrainState, arrays: Mapping[str, np.ndarray]) -> TrainState:
-        """The state that was exported, written into a fresh one."""
-        if not state.optimizer.state_dict()["state"]:
-            for p in state.model.params.values():
-                p.grad = torch.zeros_like(p)
-            kept = [p.detach().clone() for p in state.model.params.values()]
-            state.optimizer.step()
-            with torch.no_grad():
-                for p, value in zip(state.model.params.values(), kept, strict=True):
-                    p.copy_(value)
-        groups = (state.model.params, state.model.constants, state.objective, self._optimizer_tensors(state))
-        leaves = [leaf for group in groups for leaf in _leaves(group)]
-        check_shapes(arrays, [tuple(leaf.shape) for leaf in leaves])
-        state.steps = int(arrays["state.steps"])
+        """The state that was exported, written into a fresh one.
+
+        The state of the objective may have another number of rows: the last batch of an epoch is a shorter one.
+
+        Raises:
+            ValueError: for arrays of other shapes.
+        """
+        groups = (state.model.params, state.model.constants)
+        fixed, moving = [leaf for group in groups for leaf in _leaves(group)], _leaves(state.objective)
+        saved = [arrays.get(f"state.{i}") for i in range(len(fixed) + len(moving))]
+        shapes = [tuple(leaf.shape) for leaf in fixed]
+        for leaf, array in zip(moving, saved[len(fixed) :], strict=True):
+            rows = () if array is None else tuple(array.shape[:1])
+            shapes.append((*rows[: leaf.dim()], *leaf.shape[1:]))
+        check_shapes(arrays, shapes)
         with torch.no_grad():
-            for i, leaf in enumerate(leaves):
-                leaf.copy_(torch.as_tensor(arrays[f"state.{i}"]))
+            for leaf, array in zip(fixed, saved, strict=False):
+                leaf.copy_(torch.as_tensor(array))
+        new = (
+            torch.as_tensor(array, dtype=leaf.dtype, device=leaf.device).clone()
+            for leaf, array in zip(moving, saved[len(fixed) :], strict=True)
+        )
+        state.objective = _filled(state.objective, new)
+        put_state(self._make, state.optimizer, state.model.params, arrays)
         state.rng.set_state(torch.as_tensor(arrays["state.rng"]))
+        state.steps = int(arrays["state.steps"])
         return state

@@ -1,0 +1,127 @@
+"""Gradient steps, the default method of `fit`.
+
+Minibatches run in the engine's own loop (a compiled scan on JAX, `torch.optim` on torch); this file keeps the order of
+rows, the history, validation, callbacks and checkpoints, the same on both engines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepgen_ppl.directed.program import Program
+from deepgen_ppl.energies.machine import BoltzmannMachine
+from deepgen_ppl.objectives.contrastive import ContrastiveObjective, StochasticML
+from deepgen_ppl.objectives.elbo import ELBO
+from deepgen_ppl.objectives.objective import Objective, ProgramObjective
+from deepgen_ppl.options import integer
+from deepgen_ppl.progress import progress_bar
+from deepgen_ppl.training.batches import batches_of
+from deepgen_ppl.training.checkpoints import Checkpoint
+from deepgen_ppl.training.fingerprints import describe, describe_model
+from deepgen_ppl.training.method import Fit, Method
+from deepgen_ppl.training.run import Run
+from deepgen_ppl.training.validation import Validation, check_validation
+from deepgen_ppl.typing import Rng
+
+__all__ = ["Callback", "GradientSteps"]
+
+Callback = Callable[[int, Any, dict[str, list[float]]], "bool | None"]
+
+
+@dataclass(frozen=True)
+class GradientSteps(Method):
+    """Minibatch gradient steps on an objective; the arguments are those of `fit`."""
+
+    def run(
+        self,
+        model: Any,
+        data: Any,
+        *,
+        rng: Rng | int,
+        objective: Objective | None = None,
+        optimizer: Any = None,
+        epochs: int = 10,
+        batch_size: int = 100,
+        validation: Validation | Any = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        progress: bool | None = None,
+    ) -> Fit:
+        """Train a model; see `fit`."""
+        epochs, batch_size = integer(epochs, "epochs"), integer(batch_size, "batch_size")
+        objective, optimizer = _defaults(model, objective, optimizer)
+        callbacks = _check_callbacks(callbacks)
+        if resume and checkpoint is None:
+            raise ValueError("expected checkpoint=... with resume=True, got None")
+        file = None if checkpoint is None else Checkpoint(checkpoint, resume=resume)
+        watch = check_validation(model, objective, validation)
+        engine = model.engine
+        first, second = engine.random.split(engine.random.rng(rng, model.like), 2)
+        seed = int(engine.arrays.to_numpy(engine.random.uniform(first, (), model.like)) * 2**24)
+        source = batches_of(model, data, batch_size, seed, digests=file is not None)
+        trainer = engine.host.trainer(objective, optimizer, source.num_data)
+        run = Run(trainer, source, watch, trainer.init(model, second, source.example()), objective.monitor)
+        if file is not None:
+            file.belongs_to(
+                objective=describe(objective),
+                optimizer=describe(optimizer),
+                optimizer_options=trainer.options(run.state),
+                batch_size=source.batch_size,
+                seed=seed,
+                data=source.digests(),
+                model=describe_model(model),
+                validation=_describe_validation(watch, validation),
+                first_loss=trainer.first_loss(model, engine.random.rng(seed, model.like), source.example()),
+            )
+            if file.exists:
+                run.restore(*file.load(epochs=epochs))
+        show = sys.stderr.isatty() if progress is None else progress
+        with progress_bar(range(run.epoch, epochs), type(model).__name__, show=show) as bar:
+            try:
+                run.train(bar, callbacks, file)
+            except BaseException as error:
+                with contextlib.suppress(AttributeError):
+                    error.fit = run.result()  # type: ignore[attr-defined]
+                    error.add_note(f"the training of {run.epoch} epochs is in the attribute `fit` of this exception")
+                raise
+        return run.result()
+
+
+def _defaults(model: Any, objective: Any, optimizer: Any) -> tuple[Any, Any]:
+    """Objective and optimizer: a machine takes a contrastive objective and a program one of model-guide pairs."""
+    if not isinstance(model, (BoltzmannMachine, Program)):
+        raise TypeError(f"expected a machine or a program to train, got {type(model).__name__}")
+    machine, make = isinstance(model, BoltzmannMachine), model.engine.host.optimizers
+    if objective is None:
+        objective = StochasticML() if machine else ELBO()
+    other = ProgramObjective if machine else ContrastiveObjective
+    if isinstance(objective, other) or not isinstance(objective, Objective):
+        example = "StochasticML()" if machine else "ELBO() or IWAE()"
+        raise TypeError(f"expected an objective for {type(model).__name__}, such as {example}, got {objective!r}")
+    if optimizer is None:
+        optimizer = make["sgd"](0.05) if machine else make["adam"](1e-3)
+    return objective, optimizer
+
+
+def _check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    """Callbacks as a tuple.
+
+    Raises:
+        TypeError: for one function in place of a list of them, or something that cannot be called.
+    """
+    if not isinstance(callbacks, Sequence) or not all(callable(c) for c in callbacks):
+        raise TypeError(f"expected callbacks as a list of functions of (epoch, model, history), got {callbacks!r}")
+    return tuple(callbacks)
+
+
+def _describe_validation(watch: Validation | None, given: Any) -> Any:
+    if watch is None:
+        return None
+    metric = given.metric if isinstance(given, Validation) else None
+    return {"data": describe(watch.data), "metric": describe(metric), "patience": watch.patience, "every": watch.every}

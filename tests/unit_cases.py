@@ -1,0 +1,72 @@
+"""The table of units: name -> how to build a layer of any size, and the law of one unit. One more unit is one row."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import special, stats
+
+__all__ = ["UNITS", "UnitCase"]
+
+
+@dataclass(frozen=True)
+class UnitCase:
+    """One row.
+
+    Args:
+        build: `(dg, size)` -> the unit.
+        values: the values of one unit, or a grid of quadrature that leaves nothing of a density outside.
+        law: `(x, eta, arrays)` -> log q(x; eta) of one unit with natural parameter eta (k,), from SciPy.
+        eta: natural parameters of one unit, shape (rows, k).
+        wrong: values that are refused, and the sentence.
+        arrays: arrays of the base measure of one unit, and
+        other: those of another end of a path.
+        step: width of the grid's cells; None for values that are summed.
+    """
+
+    build: Callable
+    values: np.ndarray
+    law: Callable
+    eta: np.ndarray
+    wrong: tuple[float, str]
+    arrays: Mapping[str, float] = field(default_factory=dict)
+    other: Mapping[str, float] = field(default_factory=dict)
+    step: float | None = None
+
+
+GRID = np.linspace(-30.0, 30.0, 6001)
+SCALARS = np.array([[-1.3], [0.0], [0.4], [2.1]])
+STATES = np.array([[0.3, -1.0, 0.8], [0.0, 0.0, 0.0], [2.0, 1.0, -3.0]])
+
+
+def gaussian(x, eta, arrays):
+    """N(sigma^2 eta, sigma)."""
+    sigma = np.exp(arrays["log_sigma"])
+    return stats.norm(sigma**2 * eta[0], sigma).logpdf(x)
+
+
+UNITS: dict[str, UnitCase] = {
+    "bernoulli": UnitCase(
+        lambda dg, size: dg.Bernoulli(size), np.array([0.0, 1.0]),
+        lambda x, eta, _: stats.bernoulli(special.expit(eta[0])).logpmf(x), SCALARS,
+        (0.5, "expected only 0 and 1 for Bernoulli units, got values such as 0.5"),
+    ),
+    "spin": UnitCase(
+        lambda dg, size: dg.Spin(size), np.array([-1.0, 1.0]),
+        lambda x, eta, _: stats.bernoulli(special.expit(2 * eta[0])).logpmf((x + 1) / 2), SCALARS,
+        (0.0, r"expected only -1 and \+1 for Spin units, got values such as 0"),
+    ),
+    "categorical": UnitCase(
+        lambda dg, size: dg.Categorical(size, 3), np.arange(3.0),
+        lambda x, eta, _: special.log_softmax(eta)[x.astype(int)], STATES,
+        (3.0, "expected integers from 0 to 2 for Categorical units, got values such as 2, 3"),
+    ),
+    "gaussian": UnitCase(
+        lambda dg, size: dg.Gaussian(size, 1.4), GRID, gaussian, SCALARS, (np.inf, "expected finite values in x, got 1"),
+        {"log_sigma": np.log(1.4)}, {"log_sigma": np.log(0.6)}, step=0.01,
+    ),
+    "gaussian_learned": UnitCase(
+        lambda dg, size: dg.Gaussian(size, None), GRID, gaussian, SCALARS, (np.nan, "expected finite values in x, got 1"),
+        {"log_sigma": -0.2}, {"log_sigma": 0.5}, step=0.01,
+    ),
+}  # fmt: skip
