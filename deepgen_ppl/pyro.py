@@ -29,12 +29,14 @@ from deepgen_ppl.log_p.compare import Comparison, compare
 from deepgen_ppl.log_z.ais import ais
 from deepgen_ppl.log_z.estimates import Contrastive, LogNormalizer
 from deepgen_ppl.log_z.exact import exact_log_normalizer
+from deepgen_ppl.methods.nuts import NUTS
 from deepgen_ppl.model_files import loader as _loader
 from deepgen_ppl.model_files import save
 from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
 from deepgen_ppl.objectives.elbo import ELBO as _ELBO
 from deepgen_ppl.objectives.iwae import IWAE as _IWAE
 from deepgen_ppl.training.fit import Fit, Validation, fit
+from deepgen_ppl.training.posterior import Posterior
 from deepgen_ppl.undirected.dbm import DBM as _DBM
 from deepgen_ppl.undirected.rbm import RBM as _RBM
 from deepgen_ppl.undirected.rbm import GaussianBernoulliRBM as _GaussianBernoulliRBM
@@ -68,6 +70,8 @@ __all__ = [
     "Kernel",
     "LogNormalizer",
     "MeanField",
+    "NUTS",
+    "Posterior",
     "Program",
     "RBM",
     "SharedBias",

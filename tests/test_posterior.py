@@ -1,6 +1,6 @@
 """Posteriors over global latent sites, as draws: from guides and from the host's NUTS, against closed forms.
 
-    t ~ Normal(0, 1), x_n ~ Normal(t, 0.5): t given x is Normal(m, s) with 1 / s^2 = 1 + N / 0.25, m = s^2 sum x / 0.25
+t ~ Normal(0, 1), x_n ~ Normal(t, 0.5): t given x is Normal(m, s) with 1 / s^2 = 1 + N / 0.25, m = s^2 sum x / 0.25
 """
 
 import math

@@ -88,8 +88,11 @@ class Posterior:
         batch = _inputs(program, data)
         key = engine.random.rng(rng, program.like)
         evaluate = _compiled(engine, _means, 1)
-        names = list(program.observed)
-        return {n: self._over(batch, lambda t, rows, n=n: evaluate(program, t, key, rows)[n], CELLS) for n in names}
+
+        def mean_of(name: str) -> np.ndarray:
+            return self._over(batch, lambda theta, rows: evaluate(program, theta, key, rows)[name], CELLS)
+
+        return {name: mean_of(name) for name in program.observed}
 
     def groups(self, data: Any = None) -> dict[str, dict[str, np.ndarray]]:
         """Arrays for ArviZ, by group and variable: (chain, draw, ...).
@@ -154,7 +157,7 @@ def guide_draws(program: Program, batch: Batch, rng: Rng, num_draws: int) -> dic
     engine = program.engine
     draws = _compiled(engine, _guide_draws, num_draws)(program, take(batch, slice(0, 1)), rng)
     if not draws:
-        raise ValueError(f"expected a guide with global latent sites, got {program!r}, whose sites belong to each datum")
+        raise ValueError(f"expected a guide with global latent sites, got {program!r}, where each datum has its own")
     return draws
 
 
