@@ -194,6 +194,8 @@ class Host:
             Without `rng` the host's own generator is used, where it has one.
         divergence: `(q, p)` -> KL(q || p) of two sites, shaped like `log_prob`; `NotImplementedError` where the host
             knows none.
+        nuts: `(program, batch, rng, options, *, progress)` -> (draws (C, D, ...) of all latent sites, stats (C, D))
+            by the host's no-U-turn sampler.
         trainer: the engine's training loop behind `fit`.
         optimizers: name -> constructor of a host-neutral optimizer.
         bound: `()` -> context in which a program's parameters are its own arrays and never reach a global store.
@@ -216,6 +218,7 @@ class Host:
     kernel: Any
     run: Callable
     divergence: Callable
+    nuts: Callable
     trainer: Any
     optimizers: Any
     bound: Callable

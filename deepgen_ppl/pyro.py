@@ -30,6 +30,7 @@ from deepgen_ppl.log_p.compare import Comparison, compare
 from deepgen_ppl.log_z.ais import ais
 from deepgen_ppl.log_z.estimates import Contrastive, LogNormalizer
 from deepgen_ppl.log_z.exact import exact_log_normalizer
+from deepgen_ppl.methods.nuts import NUTS
 from deepgen_ppl.model_files import loader as _loader
 from deepgen_ppl.model_files import save
 from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
@@ -40,6 +41,7 @@ from deepgen_ppl.objectives.rloo import RLOO as _RLOO
 from deepgen_ppl.objectives.vimco import VIMCO as _VIMCO
 from deepgen_ppl.objectives.wake_sleep import WakeSleep as _WakeSleep
 from deepgen_ppl.training.fit import Fit, Validation, fit
+from deepgen_ppl.training.posterior import Posterior
 from deepgen_ppl.undirected.dbm import DBM as _DBM
 from deepgen_ppl.undirected.discriminative_rbm import DiscriminativeRBM as _DiscriminativeRBM
 from deepgen_ppl.undirected.gated_rbm import GatedRBM as _GatedRBM
@@ -80,8 +82,10 @@ __all__ = [
     "Kernel",
     "LogNormalizer",
     "MeanField",
+    "NUTS",
     "ParallelTempering",
     "Poisson",
+    "Posterior",
     "Program",
     "RBM",
     "RLOO",

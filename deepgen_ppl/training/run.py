@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deepgen_ppl.data import WEIGHT, take
 from deepgen_ppl.training.batches import Source
 from deepgen_ppl.training.checkpoints import Checkpoint
 from deepgen_ppl.training.method import Fit
@@ -126,7 +127,8 @@ class Run:
     def result(self) -> Fit:
         """The outcome so far."""
         early = self.watch is not None and self.watch.patience is not None and self.best is not None
-        return Fit(self.best if early else self.model, self.history, self.state, self.stopped)
+        rows = {name: x for name, x in take(self.source.example(), slice(0, 1)).items() if name != WEIGHT}
+        return Fit(self.best if early else self.model, self.history, self.state, self.stopped, rows)
 
     def saved(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What a checkpoint keeps: arrays, and a record as JSON."""

@@ -19,6 +19,7 @@ from deepgen_ppl.hosts.on_numpyro.arrays import ARRAYS, CONTROL, RANDOM, SPECIAL
 from deepgen_ppl.hosts.on_numpyro.distribution import Marginal, Spin, draw
 from deepgen_ppl.hosts.on_numpyro.mcmc import HostBlock, HostKernel
 from deepgen_ppl.hosts.on_numpyro.nets import NETWORKS, module
+from deepgen_ppl.hosts.on_numpyro.nuts import nuts
 from deepgen_ppl.hosts.on_numpyro.objective import HostContrastive, HostObjective, persistent
 from deepgen_ppl.hosts.on_numpyro.run import divergence, run
 from deepgen_ppl.hosts.on_numpyro.trainer import OPTIMIZERS, Trainer
@@ -99,6 +100,7 @@ ENGINE = Engine(
         kernel=HostKernel,
         run=run,
         divergence=divergence,
+        nuts=nuts,
         trainer=Trainer,
         optimizers=OPTIMIZERS,
         bound=contextlib.nullcontext,

@@ -18,6 +18,7 @@ from deepgen_ppl.hosts.on_pyro.arrays import ARRAYS, CONTROL, RANDOM, SPECIAL
 from deepgen_ppl.hosts.on_pyro.distribution import Marginal, Spin, draw, seeded
 from deepgen_ppl.hosts.on_pyro.mcmc import HostKernel
 from deepgen_ppl.hosts.on_pyro.nets import NETWORKS, held, module
+from deepgen_ppl.hosts.on_pyro.nuts import nuts
 from deepgen_ppl.hosts.on_pyro.objective import HostContrastive, HostObjective, OwnParams, registered
 from deepgen_ppl.hosts.on_pyro.run import divergence, run
 from deepgen_ppl.hosts.on_pyro.trainer import OPTIMIZERS, Trainer
@@ -139,6 +140,7 @@ ENGINE = Engine(
         kernel=HostKernel,
         run=run,
         divergence=divergence,
+        nuts=nuts,
         trainer=Trainer,
         optimizers=OPTIMIZERS,
         bound=OwnParams,

@@ -1,0 +1,1 @@
+"""What `fit(method=...)` takes beyond gradient steps, one method a file."""
