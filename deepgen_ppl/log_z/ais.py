@@ -32,6 +32,7 @@ from deepgen_ppl.log_z.estimates import LogNormalizer, log_mean_exp
 from deepgen_ppl.log_z.exact import (
     DRAW_BITS,
     check_machine,
+    check_single,
     draw_exact,
     enumerable,
     exact_log_normalizer,
@@ -149,6 +150,7 @@ def ais(
             without draws.
     """
     check_machine(machine)
+    check_single(machine)
     engine = machine.engine
     betas = check_betas(betas)
     num_runs = integer(num_runs, "num_runs")
