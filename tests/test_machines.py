@@ -614,6 +614,7 @@ def test_init_depends_on_the_seed_alone(dg):
     first, again, other = (dg.DBM.init(20, (30, 10), rng=seed) for seed in (3, 3, 4))
     w = [to_numpy(dg, m.params["v-h1.weight"]) for m in (first, again, other)]
     np.testing.assert_array_equal(w[0], w[1])
+    assert dg.DBM.init(3, np.array([3, 2]), rng=0).structure == dg.DBM.init(3, (3, 2), rng=0).structure
     assert np.abs(w[0] - w[2]).max() > 1e-3
     assert w[0].std() == pytest.approx(0.01, rel=0.2)
     assert np.abs(w[0][:10, :10] - to_numpy(dg, first.params["h1-h2.weight"])[:10]).max() > 1e-3

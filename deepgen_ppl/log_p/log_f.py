@@ -16,7 +16,7 @@ import numpy as np
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.mean_field import MeanField, mean_field_bound
 from deepgen_ppl.engine import Engine
-from deepgen_ppl.log_z.exact import num_states, states_at
+from deepgen_ppl.log_z.exact import check_single, num_states, states_at
 from deepgen_ppl.typing import Array
 
 __all__ = ["LogF", "log_f"]
@@ -78,6 +78,7 @@ def _compiled(engine: Engine, fn: Callable) -> Callable:
 
 def log_f(machine: BoltzmannMachine, x: Array) -> LogF:
     """log f(x) for every row of x, shape (N,), in batches."""
+    check_single(machine)
     structure = machine.structure
     batch = 1000
     if structure.independent(structure.hidden):

@@ -33,6 +33,7 @@ from deepgen_ppl.log_z.estimates import RUNS_FOR_ERROR, LogNormalizer, log_mean_
 from deepgen_ppl.log_z.exact import (
     DRAW_BITS,
     check_machine,
+    check_single,
     draw_exact,
     enumerable,
     exact_log_normalizer,
@@ -134,6 +135,7 @@ def ais(
             without draws, draws for forward runs, or draws that are no states of the layers.
     """
     check_machine(machine)
+    check_single(machine)
     engine = machine.engine
     betas = check_betas(betas)
     num_runs = integer(num_runs, "num_runs")

@@ -45,6 +45,19 @@ def check_machine(machine: BoltzmannMachine) -> None:
         raise TypeError(f"expected a Boltzmann machine, got {type(machine).__name__}")
 
 
+def check_single(machine: BoltzmannMachine) -> None:
+    """Raise for a batch of machines, where an answer belongs to one.
+
+    Raises:
+        ValueError: with its shape.
+    """
+    if machine.batch_shape:
+        raise ValueError(
+            f"expected one machine, got a batch of the shape {machine.batch_shape}: exact_log_normalizer and "
+            "marginal(..., log_normalizer='exact') take batches"
+        )
+
+
 def check_enumerable(machine: BoltzmannMachine, bits: float = ENUMERABLE_BITS) -> None:
     """Raise with the reason where enumeration is out of reach.
 
