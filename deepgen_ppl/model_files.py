@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from deepgen_ppl.registry import name_in_files
 __all__ = ["loader", "save"]
 
 FORMAT = 3
+
+SIZES = {"hidden", "latent", "num_covariates", "num_states", "size", "sizes"}
+"""What files call the sizes of layers and networks."""
 
 
 def save(model: Any, path: str | Path) -> None:
@@ -61,6 +65,7 @@ def loader(engine: Engine) -> Callable[..., Any]:
             raise ValueError(f"expected a file of format {FORMAT} at {path}, got format {meta.get('format')}")
         _check_values(arrays, f"in the file at {path}")
         try:
+            _check_sizes(meta["config"], sum(x.size for x in arrays.values()))
             return known[family].from_file(meta["config"], arrays, **networks)
         except Exception as error:
             if isinstance(error, (TypeError, ValueError)) and str(error).startswith("expected"):
@@ -83,3 +88,20 @@ def _check_values(arrays: Mapping[str, np.ndarray], where: str) -> None:
             raise ValueError(f"expected real numbers of floating point for {name} {where}, got dtype {x.dtype}")
         if bad := int((~np.isfinite(x)).sum()):
             raise ValueError(f"expected finite values in {name} {where}, got {bad} NaN or infinite of {x.size}")
+
+
+def _check_sizes(config: Any, numbers: int) -> None:
+    """Check, before memory is taken, that no layer is larger than all arrays of the file together.
+
+    Raises:
+        ValueError: naming the size.
+    """
+    for key, value in config.items() if isinstance(config, dict) else enumerate(config):
+        if isinstance(value, dict | list):
+            _check_sizes(value, numbers)
+        sizes = value if isinstance(value, list) else [value]
+        weights = [a * b for a, b in itertools.pairwise(sizes)] if all(isinstance(n, int) for n in sizes) else []
+        if key in SIZES and any(isinstance(n, int) and n > numbers for n in (*sizes, *weights)):
+            raise ValueError(
+                f"expected arrays of the size that the file gives for {key!r}, {value}, got {numbers} values"
+            )

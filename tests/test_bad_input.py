@@ -120,6 +120,24 @@ def test_batches(dg, batches, sentence):
         fit(dg, "vae", batches)
 
 
+def test_a_loader_of_tuples_or_dicts(dg):
+    """Tuples have no names, and the sentence says what to give in their place; a dict has them."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch = pytest.importorskip("torch")
+    rows = torch.tensor(BITS)
+    with pytest.raises(TypeError, match=r"a batch as one array, or a dict of arrays by name \(among 'x'\), got a list"):
+        fit(dg, "vae", DataLoader(TensorDataset(rows), batch_size=4))
+    loader = DataLoader([{"x": row} for row in rows], batch_size=3)
+    assert np.isfinite(fit(dg, "vae", loader).history["loss"]).all()
+
+
+def test_masked_arrays(dg):
+    for name in ("rbm", "vae"):
+        with pytest.raises(ValueError, match="expected .* without hidden values, got a masked array"):
+            fit(dg, name, np.ma.masked_equal(BITS, 1))
+
+
 @pytest.mark.parametrize("data", [None, 3, 2.5])
 def test_neither_an_array_nor_batches(dg, data):
     with pytest.raises(
@@ -172,6 +190,21 @@ def test_seeds(dg, rng):
         fit(dg, "vae", BITS, rng=rng)
     with pytest.raises(TypeError, match="expected an integer seed or a .*, got"):
         dg.VAE.init(rng=rng, likelihood=dg.Bernoulli(4), latent=2)
+
+
+@pytest.mark.parametrize("callbacks", [len, [3], "abc", 3])
+def test_callbacks_are_tried_before_work(dg, callbacks):
+    with pytest.raises(TypeError, match="expected callbacks as a list of functions"):
+        fit(dg, "vae", BITS, callbacks=callbacks)
+
+
+def test_metrics(dg):
+    with pytest.raises(TypeError, match="expected a function of .model, data. for metric, got 'elbo'"):
+        dg.Validation(BITS, metric="elbo")
+    with pytest.raises(TypeError, match="expected a number from the validation metric in epoch 1, got None"):
+        fit(dg, "vae", BITS, validation=dg.Validation(BITS, lambda model, data: None))
+    with pytest.raises(ValueError, match="expected a number from the validation metric in epoch 1, got NaN: with"):
+        fit(dg, "vae", BITS, validation=dg.Validation(BITS, lambda model, data: float("nan"), patience=2))
 
 
 @pytest.mark.parametrize("option", ["patience", "every"])

@@ -1,6 +1,8 @@
 """`fit`: its steps are those of a loop by hand, runs that are killed go on alike, and nothing else is touched."""
 
+import dataclasses
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from fit_cases import (
 )
 
 from deepgen_ppl.array_files import read_arrays
+from deepgen_ppl.training.method import Fit, Method
 
 KINDS = pytest.mark.parametrize("kind", ["vae", "rbm"])
 
@@ -226,6 +229,224 @@ def test_parameters_that_are_not_finite_are_never_returned(dg):
     assert fit.history["epoch"] == []
 
 
+def test_the_state_of_a_run_that_diverged_is_the_good_one(dg):
+    with pytest.warns(RuntimeWarning, match="loss not finite in epoch 3"):
+        fit = registered(dg, broken_at=7, epochs=5)
+    assert bias(dg, fit.state.model) == pytest.approx(1 - 0.5**6)
+    assert float(fit.state.objective["steps"]) == 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Coupled(Register):
+    """Pulls the weights up by the learning rate a step."""
+
+    def batch_loss(self, rng, model, state, batch, mask, num_data):
+        return -model.engine.xp.sum(model.params["v-h.weight"]), state
+
+
+def test_a_machine_that_becomes_improper_stops(dg):
+    """Two Gaussian units of precision 1 coupled by w have a normalizer for w < 1: 0.9, 0.96, then 1.02."""
+    one = np.zeros(1, np.float32)
+    machine = dg.BoltzmannMachine(
+        {"v": dg.Gaussian(1), "h": dg.Gaussian(1)}, [dg.Dense(("v", "h"))],
+        {"v.bias": one, "h.bias": one, "v-h.weight": np.full((1, 1), 0.9, np.float32)},
+    )  # fmt: skip
+    with pytest.warns(RuntimeWarning, match="training stopped: no normalizer after epoch 2.*eigenvalue"):
+        fit = dg.fit(machine, np.ones((3, 1)), objective=Coupled(), optimizer=dg.sgd(0.06), epochs=5, progress=False)
+    assert fit.history["epoch"] == [1]
+    assert "no normalizer after epoch 2" in fit.stopped
+    for model in (fit.model, fit.state.model):
+        assert numpy(dg, model.params["v-h.weight"]).item() == pytest.approx(0.96)
+
+
+# -- optimizers --------------------------------------------------------------------------------------------------------
+
+
+def sgd_by_hand(b, steps, rate, weight_decay=0.0, momentum=0.0, nesterov=False):  # noqa: FBT002
+    m = 0.0
+    for _ in range(steps):
+        g = b - 1 + weight_decay * b
+        m = momentum * m + g
+        b = b - rate * (g + momentum * m if nesterov else m)
+    return b
+
+
+def adam_steps_by_hand(b, steps, rate, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-8):
+    m = v = 0.0
+    for t in range(1, steps + 1):
+        g = b - 1 + weight_decay * b
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        b = b - rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+    return b
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("sgd", {}),
+        ("sgd", {"weight_decay": 0.3}),
+        ("sgd", {"momentum": 0.8, "weight_decay": 0.1}),
+        ("sgd", {"momentum": 0.8, "nesterov": True}),
+        ("adam", {}),
+        ("adam", {"weight_decay": 0.3, "b1": 0.7, "b2": 0.9, "eps": 0.01}),
+    ],
+)
+def test_sgd_and_adam_take_the_same_steps_on_both_engines(dg, double, name, given):
+    """Five steps on a bowl, in float64, against the formulas."""
+    machine = dg.RBM.init(7, 2, rng=0, centered=False, dtype="float64").with_params({"v.bias": np.full(7, 3.0)})
+    optimizer = getattr(dg, name)(0.1, **given)
+    assert optimizer == getattr(dg, name)(np.float64(0.1), **given)
+    fit = dg.fit(machine, np.eye(7), objective=Register(), optimizer=optimizer, epochs=5, progress=False)
+    by_hand = {"sgd": sgd_by_hand, "adam": adam_steps_by_hand}[name]
+    np.testing.assert_allclose(numpy(dg, fit.model.params["v.bias"]), by_hand(3.0, 5, 0.1, **given), rtol=1e-12)
+
+
+def test_options_of_optimizers_are_checked(dg):
+    for make, sentence in (
+        (lambda: dg.sgd(-1.0), "expected a number that is not negative for learning_rate, got -1.0"),
+        (lambda: dg.adam("fast"), "expected a number that is not negative for learning_rate, got 'fast'"),
+        (lambda: dg.sgd(0.1, momentum=2), "expected a number between 0 and 1 for momentum, got 2"),
+        (lambda: dg.sgd(0.1, nesterov=True), "expected a positive momentum with nesterov=True, got 0"),
+        (lambda: dg.adam(0.1, weight_decay=-1), "expected a number that is not negative for weight_decay, got -1"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            make()
+
+
+def test_an_optimizer_that_was_not_called_is_refused(dg):
+    for optimizer in (dg.adam, dg.sgd):
+        with pytest.raises(TypeError, match="expected a.* got <class '.*'>"):
+            train(dg, "vae", optimizer=optimizer)
+
+
+def test_optimizers_of_pyro(dg_pyro, tmp_path):
+    """Pyro's own constructors, with options for all or by the name of a parameter; their state is resumed."""
+    import pyro
+    import torch
+
+    dg = dg_pyro
+    ours, theirs = (
+        train(dg, "vae", epochs=2, optimizer=o).model for o in (dg.adam(0.01), pyro.optim.Adam({"lr": 0.01}))
+    )
+    assert_identical(dg, ours, theirs)
+    only = pyro.optim.SGD(lambda name: {"lr": 0.1 if name.startswith("encoder") else 0.0})
+    before, after = values(dg, vae(dg)), values(dg, train(dg, "vae", epochs=1, optimizer=only).model)
+    assert {k.partition(".")[0] for k in before if (before[k] != after[k]).any()} == {"encoder"}
+    decaying = lambda: pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.7})  # noqa: E731 - its rate falls as it runs
+    train(dg, "vae", epochs=1, optimizer=decaying(), checkpoint=tmp_path / "run")
+    again = train(dg, "vae", epochs=3, optimizer=decaying(), checkpoint=tmp_path / "run", resume=True)
+    assert_identical(dg, again.model, train(dg, "vae", epochs=3, optimizer=decaying()).model)
+    schedule = pyro.optim.ExponentialLR({"optimizer": torch.optim.SGD, "optim_args": {"lr": 0.1}, "gamma": 0.9})
+    for wrong, sentence in (
+        (schedule, "expected an optimizer of pyro.optim without a scheduler and clip_args"),
+        (pyro.optim.Adam({"lr": 0.1}, {"clip_norm": 1.0}), "expected an optimizer of pyro.optim without a scheduler"),
+        (functools.partial(torch.optim.LBFGS, lr=0.1), "expected an optimizer whose steps need gradients alone"),
+        (lambda named: None, "expected a constructor of a torch optimizer, got .*, which makes None"),
+    ):
+        with pytest.raises(TypeError, match=sentence):
+            train(dg, "vae", optimizer=wrong)
+
+
+def test_optimizers_of_torch_see_names(dg_pyro):
+    import torch
+
+    seen = []
+
+    def make(named):
+        seen.append([name for name, _ in named])
+        return torch.optim.SGD(named, lr=0.1)
+
+    train(dg_pyro, "vae", epochs=1, optimizer=make)
+    assert seen[-1] == list(vae(dg_pyro).params)
+
+
+def test_optimizers_of_optax(dg_numpyro, tmp_path):
+    """One that goes by names, one that keeps a key of its own (and is resumed), and one that needs more."""
+    import optax
+
+    dg = dg_numpyro
+    labels = lambda params: {k: k.partition(".")[0] for k in params}  # noqa: E731
+    by_name = optax.multi_transform({"encoder": optax.sgd(0.1), "decoder": optax.set_to_zero()}, labels)
+    before, after = values(dg, vae(dg)), values(dg, train(dg, "vae", epochs=1, optimizer=by_name).model)
+    assert {k.partition(".")[0] for k in before if (before[k] != after[k]).any()} == {"encoder"}
+    noisy = optax.chain(optax.add_noise(0.1, 0.5, 0), optax.sgd(0.01))
+    train(dg, "vae", epochs=1, optimizer=noisy, checkpoint=tmp_path / "run")
+    again = train(dg, "vae", epochs=2, optimizer=noisy, checkpoint=tmp_path / "run", resume=True)
+    assert_identical(dg, again.model, train(dg, "vae", epochs=2, optimizer=noisy).model)
+    with pytest.raises(TypeError, match="expected an optimizer that needs gradients and parameters alone"):
+        train(dg, "vae", optimizer=optax.lbfgs())
+
+
+def test_a_refit_of_equal_options_does_not_compile_again(dg_numpyro):
+    """A new model, new data of the same shape, a fresh optimizer and objective: compiled once, and no memory grows."""
+    from deepgen_ppl.hosts.on_numpyro import trainer
+    from deepgen_ppl.training.validation import _default_metric
+
+    dg, sizes = dg_numpyro, []
+    for i in range(3):
+        model = dg.VAE.init(rng=i, likelihood=dg.Bernoulli(6), latent=2, hidden=(5,))
+        more = {"objective": dg.ELBO(num_particles=2), "optimizer": dg.adam(0.003), "validation": X[:3]}
+        dg.fit(model, X if i else 1 - X, epochs=1, batch_size=4, rng=i, progress=False, **more)
+        compiled = trainer._compiled(dg.ELBO(num_particles=2), trainer.native(dg.adam(0.003)), 10)
+        sizes.append([fn._cache_size() for fn in compiled[:2]])
+        sizes[-1] += [trainer._compiled.cache_info().misses, _default_metric.cache_info().misses]
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert sizes[0][:2] == [1, 1]
+
+
+# -- methods and options -----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Nothing(Method):
+    """A method that takes epochs alone, and trains nothing."""
+
+    def run(self, model, data, *, rng, epochs=1):
+        return Fit(model, {"epoch": [epochs]}, None)
+
+
+def test_a_method_names_the_arguments_that_it_takes(dg):
+    assert dg.fit(vae(dg), X, method=Nothing(), epochs=3).history == {"epoch": [3]}
+    with pytest.raises(TypeError, match=r"arguments of fit among \['epochs', 'rng'\] for Nothing, got \['batch_size'"):
+        dg.fit(vae(dg), X, method=Nothing(), batch_size=3, optimizer=dg.sgd(0.1))
+    with pytest.raises(TypeError, match="expected a method, such as GradientSteps\\(\\) for method, got 'nuts'"):
+        dg.fit(vae(dg), X, method="nuts")
+
+
+def test_integers_of_numpy(dg, tmp_path):
+    watch = dg.Validation(X[:3], every=np.int64(1), patience=np.int32(3))
+    numbers = {"epochs": np.int64(1), "batch_size": np.int32(4), "rng": np.int64(5), "validation": watch}
+    a = train(dg, "vae", checkpoint=tmp_path / "run", **numbers)
+    assert_identical(dg, a.model, train(dg, "vae", epochs=1).model)
+
+
+def test_large_seeds_are_seeds_of_their_own(dg):
+    random = dg.engine.random
+    states = {random.state(random.rng(seed)).tobytes() for seed in (0, 1, 2**32, 2**32 + 1, 2**33, 2**63, -1)}
+    assert len(states) == 7
+
+
+def test_a_seed_beyond_torchs(dg_pyro):
+    with pytest.raises(ValueError, match="expected a seed from -2.63 to 2.64 - 1 on the Pyro engine, got"):
+        train(dg_pyro, "vae", rng=2**64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights(Register):
+    """Sums the row weights that reach it."""
+
+    def before_step(self, rng, model, state, batch, mask):
+        w = batch["weight"] if mask is None else mask * batch["weight"]
+        return model, {**state, "steps": state["steps"] + model.engine.xp.sum(w)}
+
+
+def test_row_weights_reach_the_objective(dg):
+    machine, optimizer = one_hot_rbm(dg)
+    data = {"v": np.eye(7), "weight": np.arange(7.0)}
+    fit = dg.fit(machine, data, objective=Weights(), optimizer=optimizer, epochs=1, batch_size=3, progress=False)
+    assert float(fit.state.objective["steps"]) == 21
+
+
 # -- nothing else is touched -------------------------------------------------------------------------------------------
 
 
@@ -275,6 +496,34 @@ def test_a_name_in_pyros_store_does_not_disturb_fit(dg_pyro, param_store):
     fit = train(dg_pyro, "vae", epochs=1)
     before = values(dg_pyro, vae(dg_pyro))
     assert (values(dg_pyro, fit.model)["encoder.layers.0.weight"] != before["encoder.layers.0.weight"]).any()
+
+
+def test_fit_without_gradients_around_it(dg_pyro):
+    import torch
+
+    with torch.no_grad():
+        fit = train(dg_pyro, "vae", epochs=1)
+    assert_identical(dg_pyro, fit.model, train(dg_pyro, "vae", epochs=1).model)
+    with (
+        torch.inference_mode(),
+        pytest.raises(RuntimeError, match=r"expected fit outside torch.inference_mode\(\)"),
+    ):
+        train(dg_pyro, "vae", epochs=1)
+
+
+def test_an_outer_handler_sees_nothing(dg):
+    with dg.engine.host.handlers.trace() as outer:
+        train(dg, "vae", epochs=1, objective=dg.IWAE(num_particles=2))
+    assert not set(getattr(getattr(outer, "trace", outer), "nodes", getattr(outer, "trace", {}))) & {"x", "z"}
+
+
+def test_fits_in_threads_do_not_disturb_each_other(dg_pyro):
+    """Pyro has one stack of handlers for the process: steps wait for each other."""
+    whole = [train(dg_pyro, "vae", rng=seed).model for seed in (1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda seed: train(dg_pyro, "vae", rng=seed).model, (1, 2)))
+    for a, b in zip(whole, found, strict=True):
+        assert_identical(dg_pyro, a, b)
 
 
 def test_the_progress_bar_can_be_turned_off(dg, capfd):

@@ -1,5 +1,6 @@
 """Files of models: whole or not at all, no pickles, readable by either engine."""
 
+import copy
 import json
 import os
 import pickle
@@ -260,6 +261,93 @@ def test_a_model_file_without_some_of_its_arrays(dg, tmp_path):
         array_files.write_arrays(path, arrays, meta)
         with pytest.raises(ValueError, match=lost.removeprefix("params.").removeprefix("networks.")):
             dg.load(path)
+
+
+def wrong_configs(config):
+    """Copies of a config in which one entry, however deep, is missing or is something else."""
+    for key in config if isinstance(config, dict) else range(len(config)):
+        for wrong in (None, -1, "x", [], {}, [[]], 2.5, 10**9):
+            if wrong != config[key]:
+                changed = copy.copy(config)
+                changed[key] = wrong
+                yield changed
+        lacking = copy.copy(config)
+        del lacking[key]
+        yield lacking
+        if isinstance(config[key], dict | list):
+            for inner in wrong_configs(config[key]):
+                changed = copy.copy(config)
+                changed[key] = inner
+                yield changed
+
+
+@pytest.mark.parametrize("name", ["rbm", "gaussian_rbm", "vae"])
+def test_a_hostile_file_ends_in_a_sentence(dg, tmp_path, name):
+    """Whatever a file says of a model, it loads as something of its own shapes or is refused."""
+    path = tmp_path / "model"
+    dg.save(MODELS[name](dg), path)
+    arrays, meta = array_files.read_arrays(path)
+    shapes = {v.shape for v in arrays.values()}
+    for config in (None, 3, [], *wrong_configs(meta["config"])):
+        array_files.write_arrays(path, arrays, meta | {"config": config})
+        try:
+            model = dg.load(path)
+        except ValueError as error:
+            assert str(error).startswith("expected"), (config, error)  # noqa: PT017 - either this or a model
+        else:
+            assert {numpy(dg, v).shape for v in model.params.values()} <= shapes, config
+    for wrong in ({}, {"kind": "model"}, meta | {"family": ["RBM"]}, meta | {"family": None}, meta | {"format": 2}):
+        array_files.write_arrays(path, arrays, wrong)
+        with pytest.raises(ValueError, match="^expected"):
+            dg.load(path)
+
+
+def test_metadata_that_are_no_json_object(tmp_path):
+    for text in ("{", "[" * 100_000, "3", "[1, 2]", ""):
+        key, checksum = array_files.KEY, array_files.CHECKSUM
+        save_file({}, tmp_path / "a", metadata={key: text, checksum: array_files.digest({}, text)})
+        with pytest.raises(ValueError, match="^expected (JSON|a JSON object) in the metadata of the file"):
+            array_files.read_arrays(tmp_path / "a")
+
+
+def test_a_size_that_the_arrays_do_not_have_takes_no_memory(dg, tmp_path):
+    """2 kB that ask for a network of billions of weights: refused before anything is made."""
+    path = tmp_path / "model"
+    dg.save(MODELS["vae"](dg), path)
+    arrays, meta = array_files.read_arrays(path)
+    for recipe in ({"hidden": [44_000, 44_000]}, {"hidden": [5, 10**9]}):
+        config = meta["config"] | {"recipe": meta["config"]["recipe"] | recipe}
+        array_files.write_arrays(path, arrays, meta | {"config": config})
+        with pytest.raises(ValueError, match="expected arrays of the size that the file gives for 'hidden'"):
+            dg.load(path)
+
+
+@pytest.mark.parametrize("name", ["rbm", "vae"])
+def test_values_that_are_no_finite_floats(dg, tmp_path, name):
+    path = tmp_path / "model"
+    model = MODELS[name](dg)
+    dg.save(model, path)
+    arrays, meta = array_files.read_arrays(path)
+    key = next(k for k in arrays if k.startswith("params."))
+    for wrong, sentence in (
+        (np.full_like(arrays[key], np.nan), f"expected finite values in {key} in the file at .*model, got"),
+        (arrays[key].astype(np.int64), f"expected real numbers of floating point for {key} .*, got dtype int64"),
+        (
+            arrays[key].astype(np.complex64),
+            f"expected real numbers of floating point for {key} .* dtype complex64",
+        ),
+    ):
+        array_files.write_arrays(path, arrays | {key: wrong}, meta)
+        with pytest.raises(ValueError, match=sentence):
+            dg.load(path)
+
+
+def test_a_program_with_nan_is_not_saved(dg, tmp_path):
+    model = MODELS["vae"](dg)
+    broken = model.from_canonical({k: np.full_like(v, np.nan) for k, v in model.canonical().items()})
+    with pytest.raises(ValueError, match="expected finite values in .* in the model to save, got"):
+        dg.save(broken, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_models_are_saved(dg, tmp_path):
