@@ -32,8 +32,10 @@ def states_of(name, rows, seed=31):
 def batch_of(dg, name, keys, rows=3):
     """(one machine of `rows` rows, the machines by themselves) that differ in the arrays `keys`."""
     m, rng = cases.machine(dg, name), np.random.default_rng(32)
-    moved = {k: np.stack([to_numpy(dg, m.params[k]) + 0.02 * rng.standard_normal(m.params[k].shape) for _ in range(rows)])
-             for k in keys}  # fmt: skip
+    moved = {}
+    for k in keys:
+        v = to_numpy(dg, m.params[k])
+        moved[k] = v + 0.02 * rng.standard_normal((rows, *v.shape))
     alone = [m.with_params({k: v[r] for k, v in moved.items()}) for r in range(rows)]
     return m.with_params(moved), alone
 
