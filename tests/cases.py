@@ -247,12 +247,14 @@ CASES: dict[str, Case] = {
         {"v": (3, BINARY), "h": (2, SPIN)}, draw(27, {"v.bias": 3, "h.bias": 2}), offsets(27, {"h": 2}),
     ),
     "gated_rbm": Case(
-        lambda dg, p, _: dg.GatedRBM(p["v-x-h.weight"], p["v.bias"], p["x.bias"], p["h.bias"]), oracles.energy_gated_rbm,
+        lambda dg, p, _: dg.GatedRBM(p["v-x-h.weight"], p["v.bias"], p["x.bias"], p["h.bias"]),
+        oracles.energy_gated_rbm,
         {n: (size, BINARY) for n, size in (("v", 3), ("x", 2), ("h", 2))},
         draw(28, {k: v for k, v in THIRD_SHAPES.items() if k != "h-v.weight"}), {}, coupled=True,
     ),
     "discriminative_rbm": Case(
-        discriminative_rbm, oracles.energy_discriminative_rbm, {"v": (3, BINARY), "y": (1, CATEGORICAL), "h": (2, BINARY)},
+        discriminative_rbm, oracles.energy_discriminative_rbm,
+        {"v": (3, BINARY), "y": (1, CATEGORICAL), "h": (2, BINARY)},
         draw(29, {"v.bias": 3, "y.bias": 3, "h.bias": 2, "v-h.weight": (3, 2), "y-h.weight": (3, 2)}),
         offsets(29, {"v": 3, "y": 3, "h": 2}), coupled=True,
     ),

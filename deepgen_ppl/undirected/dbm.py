@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-import numpy as np
-
 from deepgen_ppl.energies.initial import random_machine
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.terms import Dense
@@ -60,7 +58,7 @@ class DBM(BoltzmannMachine):
         Raises:
             ValueError: without a hidden layer.
         """
-        if np.ndim(hidden) != 1 or len(hidden) == 0:
+        if isinstance(hidden, (int, Unit)) or len(hidden) == 0:
             raise ValueError(f"expected the sizes of the hidden layers, such as (500, 1000), got {hidden!r}")
         names = ["v", *(f"h{i + 1}" for i in range(len(hidden)))]
         units = [u if isinstance(u, Unit) else Bernoulli(u) for u in (visible, *hidden)]

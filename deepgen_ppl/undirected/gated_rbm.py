@@ -51,8 +51,8 @@ class GatedRBM(BoltzmannMachine):
         >>> W = np.random.default_rng(0).normal(size=(3, 2, 4)).astype("float32")
         >>> rbm = dg.GatedRBM(W)
         >>> v, x, h = np.ones((1, 3)), np.array([[0.0, 1.0]]), np.ones((1, 4))
-        >>> E = -np.einsum("ijk,ni,nj,nk->n", W, v, x, h)
-        >>> bool(np.allclose(rbm.energy({"v": v, "x": x, "h": h}), E, atol=1e-5))
+        >>> energy = -np.einsum("ijk,ni,nj,nk->n", W, v, x, h)
+        >>> bool(np.allclose(rbm.energy({"v": v, "x": x, "h": h}), energy, atol=1e-5))
         True
         >>> rbm.given({"x": x})
         BoltzmannMachine(v: Bernoulli(3), h: Bernoulli(4); v-h, (1,) machines; float32)
