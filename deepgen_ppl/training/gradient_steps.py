@@ -80,7 +80,7 @@ class GradientSteps(Method):
                 first_loss=trainer.first_loss(model, engine.random.rng(seed, model.like), source.example()),
             )
             if file.exists:
-                run.restore(*file.load(epochs=epochs))
+                _resume(run, file, epochs)
         show = sys.stderr.isatty() if progress is None else progress
         with progress_bar(range(run.epoch, epochs), type(model).__name__, show=show) as bar:
             try:
@@ -118,6 +118,20 @@ def _check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     if not isinstance(callbacks, Sequence) or not all(callable(c) for c in callbacks):
         raise TypeError(f"expected callbacks as a list of functions of (epoch, model, history), got {callbacks!r}")
     return tuple(callbacks)
+
+
+def _resume(run: Run, file: Checkpoint, epochs: int) -> None:
+    """Go on from the checkpoint.
+
+    Raises:
+        ValueError: if it belongs to another run, or is not whole.
+    """
+    try:
+        run.restore(*file.load(epochs=epochs))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"expected a whole checkpoint at {file.path}, got one that does not read: {error!r}"
+        ) from error
 
 
 def _describe_validation(watch: Validation | None, given: Any) -> Any:
