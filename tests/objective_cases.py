@@ -47,8 +47,14 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
     "elbo": ObjectiveCase(lambda dg: dg.ELBO(num_particles=2), vae, PARTICLES, weights=False),
     "elbo_closed_kl": ObjectiveCase(lambda dg: dg.ELBO(analytic_kl=True), vae, weights=False),
     "iwae": ObjectiveCase(lambda dg: dg.IWAE(num_particles=3), vae, PARTICLES, weights=False),
-    "stochastic_ml": ObjectiveCase(lambda dg: dg.StochasticML(num_chains=5, offset_rate=0.1), rbm, CHAINS, noise_of_rows=False),
-    "stochastic_ml_deep": ObjectiveCase(lambda dg: dg.StochasticML(num_chains=5, hidden_bound=dg.MeanField(2)), dbm, noise_of_rows=False),
-    "enhanced_gradient": ObjectiveCase(lambda dg: dg.StochasticML(num_chains=5, offsets="average"), rbm, noise_of_rows=False),
+    "stochastic_ml": ObjectiveCase(
+        lambda dg: dg.StochasticML(num_chains=5, offset_rate=0.1), rbm, CHAINS, noise_of_rows=False
+    ),
+    "stochastic_ml_deep": ObjectiveCase(
+        lambda dg: dg.StochasticML(num_chains=5, hidden_bound=dg.MeanField(2)), dbm, noise_of_rows=False
+    ),
+    "enhanced_gradient": ObjectiveCase(
+        lambda dg: dg.StochasticML(num_chains=5, offsets="average"), rbm, noise_of_rows=False
+    ),
     "contrastive_divergence": ObjectiveCase(lambda dg: dg.ContrastiveDivergence(dg.BlockGibbs(2)), rbm, CHAINS[1:]),
 }

@@ -63,7 +63,8 @@ UNITS: dict[str, UnitCase] = {
     ),
     "gaussian": UnitCase(
         lambda dg, size: dg.Gaussian(size, 1.4), GRID, gaussian, SCALARS,
-        (np.inf, "expected finite values in x, got 1"), {"log_sigma": np.log(1.4)}, {"log_sigma": np.log(0.6)}, step=0.01,
+        (np.inf, "expected finite values in x, got 1"),
+        {"log_sigma": np.log(1.4)}, {"log_sigma": np.log(0.6)}, step=0.01,
     ),
     "gaussian_learned": UnitCase(
         lambda dg, size: dg.Gaussian(size, None), GRID, gaussian, SCALARS,
