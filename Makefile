@@ -50,9 +50,9 @@ lint: $(VENV)/.test ## Ruff: rules and format.
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 
-types: $(VENV)/.test ## Mypy over the package.
+types: $(VENV)/.test ## Mypy over the package, and over what a user's lines are known to be.
 	@echo "==> types: mypy"
-	@$(BIN)/mypy
+	@$(BIN)/mypy deepgen_ppl tests/typing
 
 result: $(VENV)/.test ## Run benchmarks/NAME.py, which writes docs/results/NAME.json: make result NAME=... [ARGS=...].
 	@test -f "benchmarks/$(NAME).py" || { echo "make result: expected NAME=... with one of:" \

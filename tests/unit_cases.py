@@ -62,11 +62,12 @@ UNITS: dict[str, UnitCase] = {
         (3.0, "expected integers from 0 to 2 for Categorical units, got values such as 2, 3"),
     ),
     "gaussian": UnitCase(
-        lambda dg, size: dg.Gaussian(size, 1.4), GRID, gaussian, SCALARS, (np.inf, "expected finite values in x, got 1"),
+        lambda dg, size: dg.Gaussian(size, 1.4), GRID, gaussian, SCALARS,
+        (np.inf, "expected finite values in x, got 1"),
         {"log_sigma": np.log(1.4)}, {"log_sigma": np.log(0.6)}, step=0.01,
     ),
     "gaussian_learned": UnitCase(
-        lambda dg, size: dg.Gaussian(size, None), GRID, gaussian, SCALARS, (np.nan, "expected finite values in x, got 1"),
-        {"log_sigma": -0.2}, {"log_sigma": 0.5}, step=0.01,
+        lambda dg, size: dg.Gaussian(size, None), GRID, gaussian, SCALARS,
+        (np.nan, "expected finite values in x, got 1"), {"log_sigma": -0.2}, {"log_sigma": 0.5}, step=0.01,
     ),
 }  # fmt: skip
