@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepgen_ppl.energies.energy import Energy
 from deepgen_ppl.energies.path import Path
 from deepgen_ppl.kernels.kernel import Kernel
 from deepgen_ppl.log_z.schedules import check_ladder
@@ -84,12 +83,12 @@ class ParallelTempering(Kernel):
     def __post_init__(self) -> None:
         check_options(self, betas=tuple(check_ladder(self.betas).tolist()))
 
-    def init(self, rng: Rng, target: Energy, num_chains: int) -> ReplicaState:
+    def init(self, rng: Rng, target: Any, num_chains: int) -> ReplicaState:
         """Every replica drawn as if the couplings were cut."""
         xp, num = target.engine.xp, len(self._betas)
         drawn = target.decoupled().start(rng, num_chains * num)
         replicas = {k: xp.reshape(x, (num_chains, num, x.shape[-1])) for k, x in drawn.items()}
-        keep = target.structure.smaller_side[0]  # type: ignore[attr-defined]
+        keep = target.structure.smaller_side[0]
         zero = target.engine.arrays.asarray(np.zeros((num_chains, num)), like=next(iter(drawn.values())))
         index = zero + target.engine.arrays.asarray(np.arange(num), like=zero)
         return ReplicaState(
@@ -106,7 +105,7 @@ class ParallelTempering(Kernel):
         moved = {k: 0.0 * x + position[k][:, None] for k, x in state.replicas.items() if k in position}
         return super().place(state, position)._replace(replicas={**state.replicas, **moved})
 
-    def step(self, rng: Rng, target: Energy, state: ReplicaState) -> tuple[ReplicaState, ReplicaInfo]:
+    def step(self, rng: Rng, target: Any, state: ReplicaState) -> tuple[ReplicaState, ReplicaInfo]:
         """Swaps of every second pair, then one sweep of all replicas."""
         engine, xp, path = target.engine, target.engine.xp, Path(target.decoupled(), target)
         beta = engine.arrays.asarray(np.asarray(self._betas), like=path.end.like)

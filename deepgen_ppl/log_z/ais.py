@@ -145,6 +145,8 @@ def ais(
     first, rest = engine.random.split(rng, 2)
     if initial is not None:
         initial = _checked(initial, machine, num_runs, reverse=reverse)
+    elif reverse:
+        _check_drawable(machine)
     if num_runs < RUNS_FOR_ERROR:
         warnings.warn(
             f"expected num_runs of at least {RUNS_FOR_ERROR} for a standard error of log Z, got {num_runs}: "
@@ -203,6 +205,8 @@ def _start_of(rng: Rng, machine: BoltzmannMachine, *, num: int) -> Position:
 
 
 def _check_start(start: BoltzmannMachine, machine: BoltzmannMachine) -> None:
+    if start.structure.units != machine.structure.units:
+        raise ValueError(f"expected two machines with the same layers, got {start!r} and {machine!r}")
     couplings = set(start.structure.couplings)
     if couplings and not (couplings <= set(machine.structure.couplings) and enumerable(start, DRAW_BITS)):
         raise ValueError(
@@ -235,16 +239,19 @@ def _checked(initial: Mapping[str, Any], machine: BoltzmannMachine, num: int, *,
     return {name: arrays.asarray(initial[name], like=machine.like) for name in keep}
 
 
-def _draws_of(
-    rng: Rng, machine: BoltzmannMachine, num: int, initial: Mapping[str, Array] | None
-) -> tuple[Position, tuple[str, ...]]:
-    if initial is not None:
-        return dict(initial), ("inexact_start",)
+def _check_drawable(machine: BoltzmannMachine) -> None:
     if not enumerable(machine, DRAW_BITS):
         raise ValueError(
             "expected draws from the machine (initial=...) for reverse AIS: it is too large for exact ones, "
             f"2^{machine.structure.log2_states(machine.structure.smaller_side[0]):g} joint states"
         )
+
+
+def _draws_of(
+    rng: Rng, machine: BoltzmannMachine, num: int, initial: Mapping[str, Array] | None
+) -> tuple[Position, tuple[str, ...]]:
+    if initial is not None:
+        return dict(initial), ("inexact_start",)
     engine = machine.engine
     with engine.control.double():
         exact = _compiled(engine, draw_exact, num=num)(rng, machine.astype("float64"))

@@ -25,7 +25,7 @@ def check_betas(betas: int | np.ndarray) -> np.ndarray:
     Raises:
         ValueError: for temperatures that do not increase from 0 to 1.
     """
-    betas = np.linspace(0.0, 1.0, integer(betas, "betas", least=2)) if np.ndim(betas) == 0 else np.asarray(betas, float)
+    betas = np.linspace(0.0, 1.0, integer(betas, "betas")) if np.ndim(betas) == 0 else np.asarray(betas, float)
     if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or not (np.diff(betas) >= 0).all():
         raise ValueError(f"expected inverse temperatures that increase from 0 to 1, got {betas}")
     return betas
