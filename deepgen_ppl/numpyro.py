@@ -10,7 +10,12 @@ from __future__ import annotations
 
 from deepgen_ppl.diagnostics.arviz import to_arviz
 from deepgen_ppl.diagnostics.elpd import to_elpd
+from deepgen_ppl.directed.bayesian_regression import BayesianRegression as _BayesianRegression
+from deepgen_ppl.directed.dlgm import DLGM as _DLGM
+from deepgen_ppl.directed.ppca import PPCA as _PPCA
 from deepgen_ppl.directed.program import Program as _Program
+from deepgen_ppl.directed.real_nvp import RealNVP as _RealNVP
+from deepgen_ppl.directed.sigmoid_belief_net import SigmoidBeliefNet as _SigmoidBeliefNet
 from deepgen_ppl.directed.vae import VAE as _VAE
 from deepgen_ppl.energies.energy import Block
 from deepgen_ppl.energies.energy import Energy as _Energy
@@ -43,6 +48,7 @@ from deepgen_ppl.units.gaussian import Gaussian
 from deepgen_ppl.units.spin import Spin
 
 __all__ = [
+    "BayesianRegression",
     "Bernoulli",
     "Block",
     "BlockGibbs",
@@ -55,6 +61,7 @@ __all__ = [
     "ContrastiveDivergence",
     "Coupling",
     "DBM",
+    "DLGM",
     "Dense",
     "ELBO",
     "Energy",
@@ -65,8 +72,11 @@ __all__ = [
     "Kernel",
     "LogNormalizer",
     "MeanField",
+    "PPCA",
     "Program",
     "RBM",
+    "RealNVP",
+    "SigmoidBeliefNet",
     "Spin",
     "StochasticML",
     "Unit",
@@ -105,6 +115,21 @@ class DBM(_DBM, engine=_ENGINE): ...
 
 
 class Program(_Program, _ProgramBase, engine=_ENGINE): ...
+
+
+class BayesianRegression(_BayesianRegression, _ProgramBase, engine=_ENGINE): ...
+
+
+class DLGM(_DLGM, _ProgramBase, engine=_ENGINE): ...
+
+
+class PPCA(_PPCA, _ProgramBase, engine=_ENGINE): ...
+
+
+class RealNVP(_RealNVP, _ProgramBase, engine=_ENGINE): ...
+
+
+class SigmoidBeliefNet(_SigmoidBeliefNet, _ProgramBase, engine=_ENGINE): ...
 
 
 class VAE(_VAE, _ProgramBase, engine=_ENGINE): ...

@@ -154,7 +154,7 @@ def assemble(
         if site.inside(how.plate):
             local = local + _per_datum(xp, term, how.nesting)
         else:
-            global_ = global_ + site.scale * xp.sum(xp.asarray(term))
+            global_ = global_ + site.scale * xp.sum(term)
     return xp.broadcast_to(local, (how.num_local, local.shape[-1])), global_, scale
 
 
