@@ -10,7 +10,12 @@ from __future__ import annotations
 
 from deepgen_ppl.diagnostics.arviz import to_arviz
 from deepgen_ppl.diagnostics.elpd import to_elpd
+from deepgen_ppl.directed.bayesian_regression import BayesianRegression as _BayesianRegression
+from deepgen_ppl.directed.dlgm import DLGM as _DLGM
+from deepgen_ppl.directed.ppca import PPCA as _PPCA
 from deepgen_ppl.directed.program import Program as _Program
+from deepgen_ppl.directed.real_nvp import RealNVP as _RealNVP
+from deepgen_ppl.directed.sigmoid_belief_net import SigmoidBeliefNet as _SigmoidBeliefNet
 from deepgen_ppl.directed.vae import VAE as _VAE
 from deepgen_ppl.energies.convolution import Convolution
 from deepgen_ppl.energies.energy import Block
@@ -56,6 +61,7 @@ from deepgen_ppl.units.poisson import Poisson
 from deepgen_ppl.units.spin import Spin
 
 __all__ = [
+    "BayesianRegression",
     "Bernoulli",
     "Bias",
     "Binomial",
@@ -70,6 +76,7 @@ __all__ = [
     "ContrastiveDivergence",
     "Convolution",
     "DBM",
+    "DLGM",
     "Dense",
     "DiscriminativeRBM",
     "ELBO",
@@ -83,14 +90,17 @@ __all__ = [
     "LogNormalizer",
     "MeanField",
     "NUTS",
+    "PPCA",
     "ParallelTempering",
     "Poisson",
     "Posterior",
     "Program",
     "RBM",
     "RLOO",
+    "RealNVP",
     "ReweightedWakeSleep",
     "SharedBias",
+    "SigmoidBeliefNet",
     "Sparse",
     "Spin",
     "StochasticML",
@@ -140,6 +150,21 @@ class GatedRBM(_GatedRBM, engine=_ENGINE): ...
 
 
 class Program(_Program, _ProgramBase, engine=_ENGINE): ...
+
+
+class BayesianRegression(_BayesianRegression, _ProgramBase, engine=_ENGINE): ...
+
+
+class DLGM(_DLGM, _ProgramBase, engine=_ENGINE): ...
+
+
+class PPCA(_PPCA, _ProgramBase, engine=_ENGINE): ...
+
+
+class RealNVP(_RealNVP, _ProgramBase, engine=_ENGINE): ...
+
+
+class SigmoidBeliefNet(_SigmoidBeliefNet, _ProgramBase, engine=_ENGINE): ...
 
 
 class VAE(_VAE, _ProgramBase, engine=_ENGINE): ...

@@ -159,6 +159,16 @@ class Program(Model):
         with scale, host.ppl.plate("data", rows, dim=-1):
             yield
 
+    def check_rows(self, x: Array | None, name: str = "x") -> None:
+        """Check the shape of an observed array, traced or not.
+
+        Raises:
+            ValueError: with both shapes.
+        """
+        size = self.observed[name].size
+        if x is not None and (x.ndim != 2 or x.shape[-1] != size):
+            raise ValueError(f"expected {name} of shape (N, {size}), got shape {tuple(x.shape)}")
+
     # -- outside -------------------------------------------------------------------------------------------------------
 
     def sample(self, num: int, *, rng: Rng | int, **inputs: Any) -> Any:

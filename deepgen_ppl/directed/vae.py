@@ -181,10 +181,6 @@ class VAE(Program):
         c = self.engine.xp.broadcast_to(c, (*x.shape[:-1], c.shape[-1]))
         return self.engine.xp.concat([x, c], axis=-1)
 
-    def _check_data(self, x: Array | None) -> None:
-        if x is not None and (x.ndim != 2 or x.shape[-1] != self.likelihood.size):
-            raise ValueError(f"expected x of shape (N, {self.likelihood.size}), got {_shape(x)}")
-
     def model(
         self,
         x: Array | None = None,
@@ -202,7 +198,7 @@ class VAE(Program):
             num_data: size of the data set that the rows stand for; scales their terms.
         """
         ppl = self.engine.host.ppl
-        self._check_data(x)
+        self.check_rows(x)
         with self.data_plate(x, size, num_data):
             z = ppl.sample("z", self.prior(covariates))
             obs = None if x is None else self.likelihood.observed(self.engine, x, self.like)
@@ -217,7 +213,7 @@ class VAE(Program):
         num_data: int | None = None,
     ) -> Array:
         """q(z | x) for every row of x; the prior for `size` rows when x is None."""
-        self._check_data(x)
+        self.check_rows(x)
         with self.data_plate(x, size, num_data):
             law = self.prior(covariates) if x is None else self.posterior(x, covariates)
             return self.engine.host.ppl.sample("z", law)

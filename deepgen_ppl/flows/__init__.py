@@ -1,0 +1,1 @@
+"""Bijections, written once for both engines."""
