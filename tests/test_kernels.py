@@ -90,9 +90,9 @@ def steps(dg, m, kernel, state, seed, count=1):
         def one(state, key):
             return kernel.step(key, m, state)[0], None
 
-        keys = dg.engine.random.split(rng, count)
+        keys = m.engine.random.split(rng, count)
         if count > 1:
-            state = dg.engine.control.loop(one, state, keys[: count - 1])[0]
+            state = m.engine.control.loop(one, state, keys[: count - 1])[0]
         return kernel.step(keys[count - 1], m, state)
 
     fn = compiled(dg, _steps.setdefault((kernel, count), many))
@@ -238,7 +238,7 @@ def test_info_reaches_arviz(dg, kind):
 
 
 @pytest.mark.parametrize("kind", KERNELS)
-@pytest.mark.parametrize("chain_method", ["sequential", "vectorized", "parallel"])
+@pytest.mark.parametrize("chain_method", [pytest.param(m, marks=pytest.mark.slow) for m in ("sequential", "parallel")])
 def test_numpyro_chain_methods(dg_numpyro, kind, chain_method):
     """The same chains from the same keys, and no two alike."""
     m = cases.machine(dg_numpyro, "rbm_centered", np.float32)
@@ -259,7 +259,7 @@ def test_separated_chains_have_a_large_r_hat(dg, kind):
     within, between = on.var(1, ddof=1).mean(), on.mean(1).var(ddof=1)
     assert on[0].mean() < 0.2
     assert on[1].mean() > 0.8
-    assert np.sqrt((199 / 200 * within + between) / within) > 1.5
+    assert 199 / 200 * within + between > 1.5**2 * within  # R-hat above 1.5, also where both stand still
 
 
 # --- block Gibbs
