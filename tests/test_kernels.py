@@ -10,13 +10,15 @@ import cases
 import numpy as np
 import pytest
 from cases import CASES, FINITE, compiled, oracle, to_engine, to_numpy
-from gates import GateError, g_test, gate_mean, once, sampled
+from gates import LEVEL, GateError, g_test, gate_mean, once, sampled
+from kernel_cases import KERNELS, placed
 
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 
 finite = pytest.mark.parametrize("name", FINITE)
 REAL = [name for name in CASES if name not in FINITE]
 CHAINS = 20_000
+MANY = 200_000
 SWEEPS = 25
 
 
@@ -58,18 +60,48 @@ def exact_states(name, num, seed):
     return states
 
 
+ROWS = [(kernel, target) for kernel, row in KERNELS.items() for target in row.targets]
+rows = pytest.mark.parametrize(("kind", "name"), ROWS)
+
+
+def draws_at(name, num, seed):
+    """`draw(beta)` -> exact draws with the weights times beta: the law of a replica."""
+    case = CASES[name]
+
+    def draw(beta):
+        if beta == 1.0:
+            return exact_states(name, num, seed)
+        params = {k: beta * v if k.endswith(".weight") else v for k, v in case.params.items()}
+        truth = type(oracle(name))(case.energy, {**params, **case.constants}, case.blocks)
+        states, p = truth.law(list(case.blocks))
+        index = np.random.default_rng([seed, int(100 * beta)]).choice(len(p), num, p=p / p.sum())
+        return {n: x[index] for n, x in states.items()}
+
+    return draw
+
+
 _steps = {}
 
 
-def step(dg, m, kernel, position, seed):
-    """One step of chains given as NumPy arrays."""
+def steps(dg, m, kernel, state, seed, count=1):
+    """State and Info after `count` steps."""
 
-    def one(rng, m, position):
-        return kernel.step(rng, m, GibbsState(position))[0].position
+    def many(rng, m, state):
+        def one(state, key):
+            return kernel.step(key, m, state)[0], None
 
-    fn = compiled(dg, _steps.setdefault(kernel, one))
-    rng = dg.engine.random.rng(seed)
-    return to_numpy(dg, fn(rng, m, cases.arrays(dg, position, m.like)))
+        keys = m.engine.random.split(rng, count)
+        if count > 1:
+            state = m.engine.control.loop(one, state, keys[: count - 1])[0]
+        return kernel.step(keys[count - 1], m, state)
+
+    fn = compiled(dg, _steps.setdefault((kernel, count), many))
+    return fn(dg.engine.random.rng(seed), m, state)
+
+
+def step(dg, m, kernel, position, seed, count=1):
+    """Positions after `count` steps of chains given as NumPy arrays."""
+    return to_numpy(dg, steps(dg, m, kernel, placed(kernel, m, position), seed, count)[0].position)
 
 
 def g_test_states(name, position):
@@ -85,25 +117,152 @@ def g_test_states(name, position):
     g_test(cells, p / p.sum())
 
 
-def check_invariant(dg, name, kernel, run=sampled):
+def check_invariant(dg, name, kernel, run=sampled, exact_state=None, chains=CHAINS):
     """Chains drawn exactly from the law still have it after one step."""
     m = cases.machine(dg, name, np.float32)
 
     def check(seed, factor):
-        g_test_states(name, step(dg, m, kernel, exact_states(name, CHAINS * factor, seed), seed))
+        draw = draws_at(name, chains * factor, seed)
+        state = exact_state(kernel, m, draw) if exact_state else placed(kernel, m, draw(1.0))
+        g_test_states(name, to_numpy(dg, steps(dg, m, kernel, state, seed)[0].position))
 
     run(check, 21)
 
 
-def check_forgets(dg, name, kernel, run=sampled):
+def check_forgets(dg, name, kernel, run=sampled, count=1):
     """Chains that all start at one state have the law after enough sweeps."""
     m, states = cases.machine(dg, name, np.float32), oracle(name).states(list(CASES[name].blocks))
 
     def check(seed, factor):
         start = {n: np.repeat(x[:1], CHAINS * factor, 0) for n, x in states.items()}
-        g_test_states(name, step(dg, m, kernel, start, seed))
+        g_test_states(name, step(dg, m, kernel, start, seed, count))
 
     run(check, 22)
+
+
+# --- contracts of every kernel
+
+
+@rows
+def test_kernel_leaves_the_law(dg, kind, name):
+    row = KERNELS[kind]
+    check_invariant(dg, name, row.kernel, exact_state=row.exact_state, chains=MANY)
+
+
+@rows
+def test_kernel_forgets_its_start(dg, kind, name):
+    check_forgets(dg, name, KERNELS[kind].kernel, count=KERNELS[kind].steps)
+
+
+def index_of(name, position):
+    """Number of the joint state of each row, in the order of the oracle's."""
+    states = oracle(name).states(list(CASES[name].blocks))
+    table = np.concatenate(list(states.values()), axis=1)
+    key = {tuple(row): k for k, row in enumerate(table)}
+    rows, back = np.unique(np.concatenate([position[n] for n in states], axis=1), axis=0, return_inverse=True)
+    return np.array([key[tuple(row)] for row in rows])[back.ravel()], len(table)
+
+
+def asymmetry(dg, name, kernel, seed, factor):
+    """N(x, x') - N(x', x) over the pairs of states that were seen, in units of its standard error, of one step."""
+    before = exact_states(name, MANY * factor, seed)
+    after = step(dg, cases.machine(dg, name, np.float32), kernel, before, seed)
+    (x, count), (y, _) = index_of(name, before), index_of(name, after)
+    pairs = np.zeros((count, count))
+    np.add.at(pairs, (x, y), 1)
+    both = np.triu(pairs + pairs.T, 1)
+    enough = both >= 10
+    return (np.triu(pairs - pairs.T, 1)[enough] / np.sqrt(both[enough])), pairs
+
+
+def check_reversible(dg, name, kernel, run=sampled):
+    """N(x, x') = N(x', x) from exact draws: one chi-square over all pairs."""
+    from scipy.stats import chi2
+
+    def check(seed, factor):
+        z, _ = asymmetry(dg, name, kernel, seed, factor)
+        if not (len(z) > 20 and chi2.sf(float(z @ z), len(z)) > LEVEL):
+            raise GateError(f"chi-square {z @ z:.1f} over {len(z)} pairs")
+
+    run(check, 23)
+
+
+@pytest.mark.parametrize(("kind", "name"), [row for row in ROWS if KERNELS[row[0]].reversible])
+def test_reversible_kernels_are(dg, kind, name):
+    check_reversible(dg, name, KERNELS[kind].kernel)
+
+
+def test_block_gibbs_is_not_reversible(dg):
+    """The check can fail: a fixed scan over three layers goes one way round."""
+    with pytest.raises(GateError, match="chi-square"):
+        check_reversible(dg, "dbm2", BlockGibbs(), once)
+
+
+def host_run(dg, kernel, m, chains, *, start=None, draws=12, chain_method="vectorized", extra=()):
+    """A run of the host's own MCMC."""
+    if dg.engine.name == "numpyro":
+        import jax
+        from numpyro.infer import MCMC
+
+        options = {"num_warmup": 3, "num_samples": draws, "num_chains": chains, "chain_method": chain_method}
+        mcmc = MCMC(kernel.on(m), progress_bar=False, **options)
+        mcmc.run(jax.random.key(0), init_params=start, extra_fields=extra)
+        return mcmc
+    import pyro
+    from pyro.infer import MCMC
+
+    pyro.set_rng_seed(0)
+    kernel = kernel.on(m, num_chains=chains)
+    mcmc = MCMC(kernel, num_samples=draws, warmup_steps=3, initial_params=start, disable_progbar=True)
+    mcmc.run()
+    return mcmc
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+def test_info_reaches_arviz(dg, kind):
+    """Every field, whatever its shape, by chain and draw."""
+    arviz = pytest.importorskip("deepgen_ppl.diagnostics.arviz")
+    row, m = KERNELS[kind], cases.machine(dg, "rbm_centered", np.float32)
+    mcmc = host_run(dg, row.kernel, m, 3, extra=tuple(f"info.{k}" for k in row.info))
+    if dg.engine.name == "numpyro":
+        extra = mcmc.get_extra_fields(group_by_chain=True)
+        assert {f"info.{k}": (3, 12, *shape) for k, shape in row.info.items()}.items() <= {
+            k: v.shape for k, v in extra.items()
+        }.items()
+    stats = arviz.to_arviz(mcmc, model=m).sample_stats
+    assert {k: stats[k].shape for k in row.info} == {k: (3, 12, *shape) for k, shape in row.info.items()}
+    assert not np.isnan([stats[k].values.astype(float).sum() for k in row.info]).any()
+    energy = cases.oracle("rbm_centered").energies
+    position, _ = dg.engine.host.kernel.by_chain(mcmc)
+    np.testing.assert_allclose(stats["energy"][0], energy({n: x[0] for n, x in position.items()}), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+@pytest.mark.parametrize("chain_method", [pytest.param(m, marks=pytest.mark.slow) for m in ("sequential", "parallel")])
+def test_numpyro_chain_methods(dg_numpyro, kind, chain_method):
+    """The same chains from the same keys, and no two alike."""
+    m = cases.machine(dg_numpyro, "rbm_centered", np.float32)
+    mcmc = host_run(dg_numpyro, KERNELS[kind].kernel, m, 3, chain_method=chain_method, draws=30)
+    v = np.asarray(mcmc.get_samples(group_by_chain=True)["v"])
+    assert v.shape == (3, 30, 4)
+    other = host_run(dg_numpyro, KERNELS[kind].kernel, m, 3, chain_method="vectorized", draws=30)
+    np.testing.assert_array_equal(v, np.asarray(other.get_samples(group_by_chain=True)["v"]))
+    assert not np.array_equal(v[0], v[1])
+
+
+@pytest.mark.parametrize("kind", [k for k, row in KERNELS.items() if "swap_rate" not in row.info])
+def test_separated_chains_have_a_large_r_hat(dg, kind):
+    """Two chains that never leave their modes are seen to be two."""
+    m, start = separated(dg)
+    mcmc = host_run(dg, KERNELS[kind].kernel, m, 2, start=cases.arrays(dg, start, m.like), draws=200)
+    on = dg.engine.host.kernel.by_chain(mcmc)[0]["v"].mean(-1)
+    within, between = on.var(1, ddof=1).mean(), on.mean(1).var(ddof=1)
+    assert on[0].mean() < 0.2
+    assert on[1].mean() > 0.8
+    assert 199 / 200 * within + between > 1.5**2 * within  # R-hat above 1.5, also where both stand still
+
+
+# --- block Gibbs
 
 
 @finite
@@ -298,19 +457,6 @@ def test_numpyro_resume_continues_the_chains(dg_numpyro):
         np.testing.assert_array_equal(np.concatenate([first[n], half.get_samples()[n]]), x)
 
 
-def test_numpyro_separated_chains_have_a_large_r_hat(dg_numpyro):
-    import jax
-    from numpyro.diagnostics import gelman_rubin
-
-    m, start = separated(dg_numpyro)
-    mcmc = numpyro_mcmc(m, num_warmup=0, num_samples=200, num_chains=2, chain_method="vectorized")
-    mcmc.run(jax.random.key(0), init_params=cases.arrays(dg_numpyro, start, m.like))
-    on = np.asarray(mcmc.get_samples(group_by_chain=True)["v"]).mean(-1)
-    assert on[0].mean() < 0.2
-    assert on[1].mean() > 0.8
-    assert gelman_rubin(on) > 1.5
-
-
 def test_numpyro_takes_the_number_of_chains_from_mcmc(dg_numpyro):
     with pytest.raises(ValueError, match=r"expected num_chains in MCMC\(\.\.\., num_chains=3\)"):
         BlockGibbs().on(cases.machine(dg_numpyro, "rbm", np.float32), num_chains=3)
@@ -350,20 +496,6 @@ def test_pyro_runs_are_reset_and_seeded(dg_pyro):
         draws.append(columns({n: x.numpy() for n, x in mcmc.get_samples().items()}))
     np.testing.assert_array_equal(draws[0], draws[1])
     assert (draws[0] != draws[2]).any()
-
-
-def test_pyro_separated_chains_have_a_large_r_hat(dg_pyro):
-    import pyro
-    from pyro.ops.stats import gelman_rubin
-
-    m, start = separated(dg_pyro)
-    pyro.set_rng_seed(0)
-    mcmc = pyro_mcmc(m, 2, num_samples=200, warmup_steps=0, initial_params=cases.arrays(dg_pyro, start, m.like))
-    mcmc.run()
-    on = mcmc.get_samples()["v"].mean(-1)
-    assert on[:, 0].mean() < 0.2
-    assert on[:, 1].mean() > 0.8
-    assert gelman_rubin(on, chain_dim=1, sample_dim=0) > 1.5
 
 
 @pytest.fixture
@@ -433,7 +565,6 @@ IN_PROCESSES = """
 import numpy as np, pyro, torch, torch.multiprocessing
 from pyro.infer import MCMC
 import deepgen_ppl.pyro as dg
-from kernel_cases import FlipOne
 
 torch.multiprocessing.cpu_count = lambda: 8
 m = dg.RBM.init(rng=0, visible=6, hidden=2)
