@@ -5,7 +5,7 @@ import itertools
 import cases
 import numpy as np
 import pytest
-from cases import CASES, ENUMERABLE, oracle, to_engine, to_numpy
+from cases import CASES, ENUMERABLE, compiled, oracle, to_engine, to_numpy
 from gates import g_test, sampled
 from scipy.special import logsumexp
 
@@ -44,24 +44,26 @@ def biases_of(m):
     return [k for k in m.params if k.endswith((".bias", ".log_sigma"))]
 
 
+def everything(m, state):
+    """What a machine says of full states: both forms of its energy, a mean and a free energy."""
+    last, out = m.structure.names[-1], m.structure.colors[-1]
+    free = m.free_energy({n: x for n, x in state.items() if n not in out})
+    return {"energy": m.energy(state), "plain": m.uncentered().energy(state), "free": free, "mean": m.mean(last, state)}
+
+
 def check_batch(dg, name, keys):
-    """Energy, free energy, means and draws of each row are those of its machine."""
+    """What a batch says of each row is what its machine says."""
     m, alone = batch_of(dg, name, keys)
     assert m.batch_shape == (3,)
     states = cases.arrays(dg, states_of(name, 6), m.like)
     by_row = {n: x.reshape(2, 3, -1) for n, x in states.items()}  # (chains, machines, n)
-    energy = to_numpy(dg, m.energy(by_row))
+    got = to_numpy(dg, compiled(dg, everything)(m, by_row))
     for r, one in enumerate(alone):
-        at = {n: x[:, r] for n, x in by_row.items()}
-        np.testing.assert_allclose(energy[:, r], to_numpy(dg, one.energy(at)), **TOL)
-        np.testing.assert_allclose(to_numpy(dg, m.uncentered().energy(by_row))[:, r], energy[:, r], **TOL)
-        for block in m.structure.names[-1:]:
-            mean = to_numpy(dg, m.mean(block, by_row))[:, r]
-            np.testing.assert_allclose(mean, to_numpy(dg, one.mean(block, at)), **TOL)
-        for out in m.structure.colors[-1:]:
-            keep, keep_at = ({n: x for n, x in s.items() if n not in out} for s in (by_row, at))
-            free = to_numpy(dg, m.free_energy(keep))
-            np.testing.assert_allclose(free[..., r], to_numpy(dg, one.free_energy(keep_at)), **TOL)
+        own = to_numpy(dg, compiled(dg, everything)(one, {n: x[:, r] for n, x in by_row.items()}))
+        for k, v in own.items():
+            row = got[k][:, r] if k == "mean" else got[k][..., r]
+            np.testing.assert_allclose(row, v, **TOL, err_msg=k)
+        np.testing.assert_allclose(own["plain"], own["energy"], **TOL)
     start = m.start(dg.engine.random.rng(0), 5)
     assert {n: tuple(x.shape) for n, x in start.items()} == {n: (5, 3, u.size) for n, u in m.structure.units}
 
@@ -156,17 +158,24 @@ def test_exact_draws_of_a_batch_follow_their_machines(dg):
 # --- layers given
 
 
+def energy_given(m, known, rest):
+    return m.given(known).energy(rest)
+
+
+def log_z_given(m, known):
+    return exact.log_normalizer_by_enumeration(m.given(known))
+
+
 def check_given(dg, name, given, rows=4):
     """Energies of the machine over the rest are those of full states, row by row, and its log Z is log f."""
     m, truth, states = cases.machine(dg, name), oracle(name), states_of(name, rows)
     known = {n: states[n] for n in given}
-    rest = m.given(known)
-    assert rest.batch_shape == (rows,)
-    assert set(rest.structure.names) == set(m.structure.names) - set(given)
-    on_engine = cases.arrays(dg, {n: x for n, x in states.items() if n not in given}, m.like)
-    np.testing.assert_allclose(to_numpy(dg, rest.energy(on_engine)), truth.energies(states), **TOL)
+    rest = {n: x for n, x in states.items() if n not in given}
+    on_engine = [cases.arrays(dg, s, m.like) for s in (known, rest)]
+    energy = compiled(dg, energy_given)(m, *on_engine)
+    np.testing.assert_allclose(to_numpy(dg, energy), truth.energies(states), **TOL)
     if CASES[name].finite:
-        log_z = dg.exact_log_normalizer(rest).value
+        log_z = to_numpy(dg, compiled(dg, log_z_given)(m, on_engine[0]))
         np.testing.assert_allclose(log_z, -truth.free_energies(known), **TOL)
 
 
