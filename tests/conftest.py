@@ -5,8 +5,10 @@ Nothing global is changed: no seeds, no precision, no host settings.
 
 import collections
 import contextlib
+import gc
 import importlib
 import statistics
+import sys
 import time
 
 import pytest
@@ -19,6 +21,15 @@ def face(name):
     for library in HOSTS[name]:
         pytest.importorskip(library, exc_type=ModuleNotFoundError)
     return importlib.import_module(f"deepgen_ppl.{name}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs():
+    """What JAX has compiled goes with its file: a process of the tests stays small."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session", params=list(HOSTS))

@@ -283,7 +283,9 @@ class Oracle:
         return -self.log_sum(state, [n for n in self.blocks if n not in state])
 
     def free_energies(self, states):
-        """`free_energy` of each row."""
+        """`free_energy` of each row; a number where nothing is kept."""
+        if not states:
+            return np.asarray(self.free_energy({}))
         rows = len(next(iter(states.values())))
         return np.array([self.free_energy({n: x[r] for n, x in states.items()}) for r in range(rows)])
 

@@ -362,7 +362,7 @@ def test_double_data_for_a_single_model(dg):
         (lambda dg, a: dg.Gaussian(3, scale=-1.0), "expected a positive number for scale .None learns it., got -1.0"),
         (lambda dg, a: dg.DBM.init(4, (), rng=0), "expected the sizes of the hidden layers"),
         (lambda dg, a: dg.DBM.init(4, 3, rng=0), "expected the sizes of the hidden layers"),
-        (lambda dg, a: dg.Dense(("v", "v")), "expected two different layers in a Dense coupling"),
+        (lambda dg, a: dg.Dense(("v", "v")), "expected two different layers in Dense, got"),
     ],
 )
 def test_machines(dg, make, sentence):

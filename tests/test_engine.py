@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from gates import g_test, gate_mean, sampled
+from gates import g_test, gate, gate_mean, sampled
 from scipy import special, stats
 
 from deepgen_ppl import engine as base
@@ -1381,6 +1381,28 @@ def test_register(dg):
     assert type(again) is type(machine)
     assert again.structure == machine.structure
     np.testing.assert_array_equal(np.asarray(again.params["v-h.weight"]), np.asarray(machine.params["v-h.weight"]))
+
+
+@covers("host.nuts")
+def test_nuts_of_a_normal(dg, param_store):
+    """t ~ N(1, 2): draws (C, D) whose batches have its mean, and what the host tells of each draw."""
+
+    class Normal(dg.Program):
+        def __init__(self):
+            self.build(arrays={"loc": np.float32(1.0)})
+
+        def model(self, x=None):
+            self.engine.host.ppl.sample("t", self.engine.host.dist.Normal(self.param("loc"), array(dg, 2.0)))
+
+    def check(seed, factor):
+        options = dg.NUTS(num_warmup=100, num_samples=1000 * factor, num_chains=2)
+        rng = dg.engine.random.rng(seed)
+        draws, of_draws = dg.engine.host.nuts(Normal(), {}, rng, options, progress=False)
+        assert draws["t"].shape == of_draws["diverging"].shape == (2, 1000 * factor)
+        means = draws["t"].reshape(-1, 10).mean(1)
+        gate(means.mean(), means.std(ddof=1) / len(means) ** 0.5, 1.0, len(means), 0.3)
+
+    sampled(check, 71)
 
 
 def test_engines_are_compared_by_identity(dg_numpyro, dg_pyro):

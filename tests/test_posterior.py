@@ -138,8 +138,8 @@ def test_nuts_is_the_posterior(dg, param_store):
     posterior = fitted.posterior()
     t = numpy(dg, posterior.draws["t"])
     assert t.shape == (1600,)
-    means = t.reshape(40, 40)  # batches of draws as repetitions
-    gate((means.mean(1) - MEAN).mean(), means.mean(1).std(ddof=1) / 40**0.5, 0.0, 1600, 0.05)
+    means = t.reshape(200, 8).mean(1)  # batches of draws as repetitions
+    gate(means.mean(), means.std(ddof=1) / 200**0.5, MEAN, 200, 0.02)
     assert t.std() == pytest.approx(SD, rel=0.15)
     exact = stats.norm(MEAN, math.hypot(SD, 0.5)).logpdf(NEW[:, 0])
     np.testing.assert_allclose(predictive(posterior.log_likelihood(NEW)), exact, atol=0.05)
