@@ -19,7 +19,8 @@ from safetensors.numpy import save as serialize
 
 __all__ = ["digest", "read_arrays", "try_path", "write_arrays"]
 
-KEY, CHECKSUM = "deepgen_ppl", "deepgen_ppl.checksum"
+KEY = "deepgen_ppl"
+"""The one entry of the metadata: two would come in an order of their own in each process."""
 
 FORGOTTEN = 3600.0
 """Seconds after which the unfinished file of another writer is taken for one that was killed."""
@@ -33,8 +34,8 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], meta: Mappi
     """
     path = Path(os.path.realpath(path))
     arrays = {k: np.array(v, order="C") for k, v in arrays.items()}
-    text = json.dumps(meta)
-    data = serialize(arrays, metadata={KEY: text, CHECKSUM: digest(arrays, text)})
+    checksum = digest(arrays, json.dumps(meta))
+    data = serialize(arrays, metadata={KEY: json.dumps({"checksum": checksum, **meta})})
     _remove_forgotten(path)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
@@ -120,12 +121,11 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
         raise ValueError(f"expected a safetensors file at {path}, got one that does not read: {error}") from None
     if KEY not in extra:
         raise ValueError(f"expected a file written by deepgen_ppl at {path}, got one without its metadata")
-    if extra.get(CHECKSUM) != digest(arrays, extra[KEY]):
-        raise ValueError(f"expected the checksum of the file at {path} to fit its contents: the file is damaged")
     try:
         meta = json.loads(extra[KEY])
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected JSON in the metadata of the file at {path}, got other text: {error}") from None
-    if type(meta) is not dict:
-        raise ValueError(f"expected a JSON object in the metadata of the file at {path}, got {type(meta).__name__}")
+        text = json.dumps({k: v for k, v in meta.items() if k != "checksum"})
+    except (AttributeError, ValueError, RecursionError) as error:
+        raise ValueError(f"expected a JSON object in the metadata of the file at {path}, got other: {error}") from None
+    if meta.pop("checksum", None) != digest(arrays, text):
+        raise ValueError(f"expected the checksum of the file at {path} to fit its contents: the file is damaged")
     return arrays, meta
