@@ -340,8 +340,8 @@ def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]])
 def native(x: Any) -> np.ndarray:
     """A NumPy array that every engine can take: contiguous, in the byte order of this machine, at most float64."""
     x = np.asarray(x)
-    x = x.astype(np.float64) if x.dtype.kind == "f" and x.dtype.itemsize > 8 else x
-    return np.asarray(x.astype(x.dtype.newbyteorder("="), copy=False), order="C")
+    dtype = np.dtype(np.float64) if x.dtype.kind == "f" and x.dtype.itemsize > 8 else x.dtype.newbyteorder("=")
+    return np.array(x, dtype, order="C")  # a copy: a reversed array of one row counts as contiguous
 
 
 def impure(kind: str, what: str) -> TypeError:

@@ -44,9 +44,9 @@ PARTICLES = ({"num_particles": 0}, {"num_particles": 1.5}, {"num_global": "2"})
 CHAINS = ({"num_chains": 0}, {"offset_rate": 2.0}, {"offsets": "model"})
 
 OBJECTIVES: dict[str, ObjectiveCase] = {
-    "elbo": ObjectiveCase(lambda dg: dg.ELBO(num_particles=2), vae, PARTICLES, weights=False),
-    "elbo_closed_kl": ObjectiveCase(lambda dg: dg.ELBO(analytic_kl=True), vae, weights=False),
-    "iwae": ObjectiveCase(lambda dg: dg.IWAE(num_particles=3), vae, PARTICLES, weights=False),
+    "elbo": ObjectiveCase(lambda dg: dg.ELBO(num_particles=2), vae, PARTICLES),
+    "elbo_closed_kl": ObjectiveCase(lambda dg: dg.ELBO(analytic_kl=True), vae),
+    "iwae": ObjectiveCase(lambda dg: dg.IWAE(num_particles=3), vae, PARTICLES),
     "stochastic_ml": ObjectiveCase(
         lambda dg: dg.StochasticML(num_chains=5, offset_rate=0.1), rbm, CHAINS, noise_of_rows=False
     ),

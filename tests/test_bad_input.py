@@ -168,9 +168,9 @@ def test_objectives_of_the_wrong_kind(dg):
         "vae": (dg.StochasticML(), dg.ContrastiveDivergence(), "elbo", dg.ELBO),
         "rbm": (dg.ELBO(), dg.IWAE(), dg.BlockGibbs()),
     }
-    examples = {"vae": "ELBO", "rbm": "StochasticML"}
+    sentences = r"expected (a model with .* for .*, got .*, which has no|an objective, such as ELBO\(\) or .*, got)"
     for name, objective in ((name, objective) for name, row in wrong.items() for objective in row):
-        with pytest.raises(TypeError, match=rf"expected an objective for .*, such as {examples[name]}.*, got"):
+        with pytest.raises(TypeError, match=sentences):
             fit(dg, name, BITS, objective=objective)
 
 

@@ -593,7 +593,13 @@ def autoguide(dg, name, model, **scale):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("engine", ["numpyro", "pyro"])
-@pytest.mark.parametrize("name", sorted({*GUIDES["numpyro"], *GUIDES["pyro"]}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("AutoBNAFNormal", "AutoDAIS", "AutoIAFNormal") else [])
+        for name in sorted({*GUIDES["numpyro"], *GUIDES["pyro"]})
+    ],
+)
 def test_autoguides_of_global_sites(request, param_store, engine, name):
     """The same number as the host's own objective at the same draws, and a finite one with five particles.
 

@@ -15,7 +15,6 @@ from kernel_cases import KERNELS, placed
 
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 
-finite = pytest.mark.parametrize("name", FINITE)
 REAL = [name for name in CASES if name not in FINITE]
 CHAINS = 20_000
 MANY = 200_000
@@ -60,8 +59,15 @@ def exact_states(name, num, seed):
     return states
 
 
+def some(rows, fast):
+    """Parameters of which only the fast ones are not marked slow: a contract of 2e5 chains costs seconds a row."""
+    return [pytest.param(*row, marks=() if fast(i, row) else pytest.mark.slow) for i, row in enumerate(rows)]
+
+
 ROWS = [(kernel, target) for kernel, row in KERNELS.items() for target in row.targets]
-rows = pytest.mark.parametrize(("kind", "name"), ROWS)
+rows = pytest.mark.parametrize(("kind", "name"), some(ROWS, lambda i, row: row[1] == KERNELS[row[0]].targets[-1]))
+machines = pytest.mark.parametrize("name", some([(name,) for name in FINITE], lambda i, row: i % 4 == 0))
+"""Every fourth machine: all of them in the slow tests."""
 
 
 def draws_at(name, num, seed):
@@ -265,12 +271,12 @@ def test_separated_chains_have_a_large_r_hat(dg, kind):
 # --- block Gibbs
 
 
-@finite
+@machines
 def test_block_gibbs_leaves_the_law(dg, name):
     check_invariant(dg, name, BlockGibbs())
 
 
-@finite
+@machines
 def test_block_gibbs_forgets_its_start(dg, name):
     check_forgets(dg, name, BlockGibbs(SWEEPS))
 

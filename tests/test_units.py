@@ -190,9 +190,9 @@ def test_base_measures_mix_along_a_path(dg, double, name):
 @ROWS
 def test_what_a_unit_says_of_its_values(dg, name):
     case, unit = UNITS[name], UNITS[name].build(dg, 2)
-    finite = case.step is None
-    assert unit.bounded == unit.integer == finite
-    assert (unit.states is not None) == finite
+    finite = case.step is None and not case.counts
+    assert unit.integer == (case.step is None)
+    assert unit.bounded == (unit.states is not None) == finite
     if finite:
         np.testing.assert_array_equal(unit.states, case.values)
     assert unit.measure.endswith("^2")

@@ -22,6 +22,7 @@ class UnitCase:
         arrays: arrays of the base measure of one unit, and
         other: those of another end of a path.
         step: width of the grid's cells; None for values that are summed.
+        counts: whether the values are counts without end, of which `values` are all that matter.
     """
 
     build: Callable
@@ -32,6 +33,7 @@ class UnitCase:
     arrays: Mapping[str, float] = field(default_factory=dict)
     other: Mapping[str, float] = field(default_factory=dict)
     step: float | None = None
+    counts: bool = False
 
 
 GRID = np.linspace(-30.0, 30.0, 6001)
@@ -60,6 +62,16 @@ UNITS: dict[str, UnitCase] = {
         lambda dg, size: dg.Categorical(size, 3), np.arange(3.0),
         lambda x, eta, _: special.log_softmax(eta)[x.astype(int)], STATES,
         (3.0, "expected integers from 0 to 2 for Categorical units, got values such as 2, 3"),
+    ),
+    "binomial": UnitCase(
+        lambda dg, size: dg.Binomial(size, 3), np.arange(4.0),
+        lambda x, eta, _: stats.binom(3, special.expit(eta[0])).logpmf(x), SCALARS,
+        (4.0, "expected integers from 0 to 3 for Binomial units, got values such as"),
+    ),
+    "poisson": UnitCase(
+        lambda dg, size: dg.Poisson(size), np.arange(120.0),
+        lambda x, eta, _: stats.poisson(np.exp(eta[0])).logpmf(x), SCALARS,
+        (-1.0, "expected counts 0, 1, .. for Poisson units, got values such as"), counts=True,
     ),
     "gaussian": UnitCase(
         lambda dg, size: dg.Gaussian(size, 1.4), GRID, gaussian, SCALARS,

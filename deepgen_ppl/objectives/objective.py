@@ -41,6 +41,10 @@ class Objective(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     default_optimizer: ClassVar[tuple[str, float]] = ("adam", 1e-3)
 
+    def trains(self, model: Any) -> bool:
+        """Whether the model has what the objective needs of it."""
+        return all(hasattr(model, name) for name in self.needs)
+
     def check(self, model: Any) -> None:
         """Check that the model has what the objective needs of it.
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepgen_ppl.directed.program import Program
-from deepgen_ppl.energies.machine import BoltzmannMachine
-from deepgen_ppl.objectives.contrastive import ContrastiveObjective, StochasticML
+from deepgen_ppl.model import Model
+from deepgen_ppl.objectives.contrastive import StochasticML
 from deepgen_ppl.objectives.elbo import ELBO
-from deepgen_ppl.objectives.objective import Objective, ProgramObjective
-from deepgen_ppl.options import integer
+from deepgen_ppl.objectives.objective import Objective
+from deepgen_ppl.options import instance, integer
 from deepgen_ppl.progress import progress_bar
 from deepgen_ppl.training.batches import batches_of
 from deepgen_ppl.training.checkpoints import Checkpoint
@@ -94,19 +93,14 @@ class GradientSteps(Method):
 
 
 def _defaults(model: Any, objective: Any, optimizer: Any) -> tuple[Any, Any]:
-    """Objective and optimizer: a machine takes a contrastive objective and a program one of model-guide pairs."""
-    if not isinstance(model, (BoltzmannMachine, Program)):
+    """Objective and optimizer: the first default that has what it needs of the model, and what the objective says."""
+    if not isinstance(model, Model):
         raise TypeError(f"expected a machine or a program to train, got {type(model).__name__}")
-    machine, make = isinstance(model, BoltzmannMachine), model.engine.host.optimizers
     if objective is None:
-        objective = StochasticML() if machine else ELBO()
-    other = ProgramObjective if machine else ContrastiveObjective
-    if isinstance(objective, other) or not isinstance(objective, Objective):
-        example = "StochasticML()" if machine else "ELBO() or IWAE()"
-        raise TypeError(f"expected an objective for {type(model).__name__}, such as {example}, got {objective!r}")
-    if optimizer is None:
-        optimizer = make["sgd"](0.05) if machine else make["adam"](1e-3)
-    return objective, optimizer
+        objective = next((o for o in (ELBO(), StochasticML()) if o.trains(model)), ELBO())
+    instance(objective, "the objective", Objective, "an objective, such as ELBO() or StochasticML()").check(model)
+    name, rate = objective.default_optimizer
+    return objective, model.engine.host.optimizers[name](rate) if optimizer is None else optimizer
 
 
 def _check_callbacks(callbacks: Any) -> tuple[Callback, ...]:

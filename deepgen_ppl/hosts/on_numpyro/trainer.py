@@ -60,8 +60,7 @@ def _step(objective: Any, optimizer: Any, num_data: int, state: TrainState, batc
         (value, inner), grads = jax.value_and_grad(loss, has_aux=True)(params)
         updates, opt = optimizer.update(grads, state.optimizer, params)
         model = model.with_params(optax.apply_updates(params, updates))
-        if hasattr(objective, "after_step"):
-            model, inner = objective.after_step(model, grads, inner)
+        model, inner = objective.after_step(model, grads, inner)
     return TrainState(model, opt, inner, rng), value
 
 

@@ -18,6 +18,7 @@ from torch.distributions import kl_divergence
 
 from deepgen_ppl.engine import Plate, Site, Sites
 from deepgen_ppl.hosts.on_pyro.distribution import seeded
+from deepgen_ppl.hosts.on_pyro.threads import one_at_a_time
 
 __all__ = ["divergence", "run"]
 
@@ -136,6 +137,7 @@ def _site(name: str, msg: dict, axis: Axis | None) -> Site:
     return Site(name, fn, value, msg["is_observed"], msg["scale"], plates, auxiliary, num, score)
 
 
+@one_at_a_time
 def run(
     program: Callable,
     batch: Mapping[str, Any],

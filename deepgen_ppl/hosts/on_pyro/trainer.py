@@ -125,11 +125,9 @@ class Trainer:
         set_rate(state.optimizer, self.optimizer, state.steps)
         state.optimizer.step()
         state.steps += 1
-        if hasattr(self.objective, "after_step"):
-            params = state.model.params
-            grads = {k: torch.zeros_like(v) if v.grad is None else v.grad for k, v in params.items()}
-            with torch.no_grad():
-                self._take(state, *self.objective.after_step(state.model, grads, state.objective))
+        grads = {k: torch.zeros_like(v) if v.grad is None else v.grad for k, v in state.model.params.items()}
+        with torch.no_grad():
+            self._take(state, *self.objective.after_step(state.model, grads, state.objective))
         return loss.detach()
 
     @staticmethod
