@@ -42,11 +42,14 @@ def loss_and_gradient(dg, objective, m, position, x, mask=None, eta=None):
     return float(value), to_numpy(dg, grad)
 
 
-def exact_phases(name, position, x):
+def kept(m, position):
+    """Values of the layers that the negative phase keeps: all but those of the second color."""
+    return {n: position[n] for n in position if n not in (*m.structure.colors, (), ())[1]}
+
+
+def exact_phases(name, m, position, x):
     """(mean of E[-dE | x] over the data, mean of E[-dE | the layers kept] over the particles), by enumeration."""
-    truth = oracle(name)
-    summed_out = {"dbm2": ["h1"], "dbm3_centered": ["h1", "h3"], "triangle": ["a"]}.get(name, ["h"])
-    keep = [n for n in truth.blocks if n not in summed_out]
+    truth, keep = oracle(name), kept(m, position)
     positive = [truth.expected_gradient({"v": row}) for row in x]
     negative = [truth.expected_gradient({n: position[n][r] for n in keep}) for r in range(len(position["v"]))]
     return tuple({k: np.mean([g[k] for g in rows], axis=0) for k in rows[0]} for rows in (positive, negative))
@@ -60,9 +63,9 @@ def check_phases(dg, name, rows, chains):
     m, truth = cases.machine(dg, name), oracle(name)
     x, position = data(name, rows), exact_states(name, chains, 52)
     value, grad = loss_and_gradient(dg, StochasticML(num_chains=chains), m, position, x)
-    free = [truth.free_energies({"v": v}).mean() for v in (x, position["v"])]
+    free = [truth.free_energies(state).mean() for state in ({"v": x}, kept(m, position))]
     assert value == pytest.approx(free[0] - free[1], abs=1e-9)
-    positive, negative = exact_phases(name, position, x)
+    positive, negative = exact_phases(name, m, position, x)
     for k, g in grad.items():
         np.testing.assert_allclose(g, negative[k] - positive[k], atol=1e-9, err_msg=k)
 
@@ -87,7 +90,7 @@ def test_phases_of_joined_layers(dg, double, name):
     objective = StochasticML(num_chains=5, hidden_bound=dg.MeanField(20))
     eta = objective.hidden_bound.solve(m, dg.engine.arrays.asarray(x, like=m.like))
     _, grad = loss_and_gradient(dg, objective, m, position, x, eta=eta)
-    _, negative = exact_phases(name, position, x[:1])
+    _, negative = exact_phases(name, m, position, x[:1])
     positive = []
     for r, row in enumerate(x):
         full, _ = truth.posterior({"v": row})
