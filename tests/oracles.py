@@ -324,6 +324,8 @@ class Oracle:
 
     def posterior(self, state):
         """(full states, probabilities) of the blocks that are not in `state`, which are discrete."""
+        if state.keys() >= self.blocks.keys():
+            return {n: np.asarray(state[n])[None] for n in self.blocks}, np.ones(1)
         out = self.states([n for n in self.blocks if n not in state])
         rows = len(next(iter(out.values())))
         full = {n: out[n] if n in out else np.tile(state[n], (rows, 1)) for n in self.blocks}

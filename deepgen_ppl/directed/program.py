@@ -362,6 +362,8 @@ class Program(Model):
         lost = [f"{part}.{k}" for part in ("arrays", "constants") for k in config[part] if f"{part}.{k}" not in arrays]
         if lost:
             raise ValueError(f"expected the arrays {lost} in the file of a {cls.__name__}, got none")
+        if config["options"].keys() != set(cls.options):
+            raise ValueError(f"expected the options {sorted(cls.options)} of a {cls.__name__}, got {config['options']}")
         new = cls.__new__(cls)
         for f, value in config["options"].items():
             setattr(new, f, _from_json(value))
@@ -407,9 +409,10 @@ def _network(engine: Engine, name: str, made: Mapping[str, Any], arrays: Mapping
         sizes = (weights[0][0], *(shape[1] for shape in weights))
         given = nn.mlp(engine.random.rng(0), sizes, made["activation"])
     net = nn.wrap(given)
-    _check_shapes(
-        {f"{name}.{k}": v for k, v in nn.canonical(net).items()}, {f"{name}.{k}": v for k, v in arrays.items()}
-    )
+    own = nn.canonical(net)
+    _check_shapes({f"{name}.{k}": v for k, v in own.items()}, {f"{name}.{k}": v for k, v in arrays.items()})
+    if wrong := {k: str(arrays[k].dtype) for k, v in own.items() if v.dtype.kind == "f" != arrays[k].dtype.kind}:
+        raise ValueError(f"expected real numbers of floating point for the network {name!r}, got {wrong}")
     net = nn.from_canonical(net, arrays)
     return nn.frozen(net) if made["frozen"] else net
 

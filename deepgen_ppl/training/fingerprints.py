@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -90,12 +91,15 @@ def _code(code: types.CodeType) -> tuple:
 
 
 def describe_model(model: Any) -> dict[str, Any]:
-    """Class, options, and digests of the first arrays of a model."""
-    to_numpy = model.engine.arrays.to_numpy
+    """Class, options, what a file would say of it, and digests of the first arrays of a model."""
+    to_numpy, form = model.engine.arrays.to_numpy, None
+    with contextlib.suppress(TypeError):  # a model that cannot be saved
+        form = model.to_file()[0]
     arrays = {k: to_numpy(v) for k, v in {**model.params, **model.constants}.items()}
     return {
         "class": f"{model.engine.name}.{type(model).__qualname__}",
         "options": {name: describe(getattr(model, name)) for name in model.static_fields if hasattr(model, name)},
+        "form": form,
         "shapes": {k: [str(v.dtype), *v.shape] for k, v in arrays.items()},
         "first_arrays": {k: digest({k: v}) for k, v in arrays.items()},
     }
