@@ -172,21 +172,13 @@ def test_the_wake_phase_of_wake_sleep(dg, double):
     assert distance(grads, {name: np.zeros(shape) for name, shape in GUIDE.items()}) < 1e-10
 
 
-def mutant(dg, name, signal):
-    base = getattr(dg, name)
-    return dataclasses.dataclass(frozen=True)(type("Mutant", (base,), {"signal": signal(base)}))(num_particles=2)
-
-
 MUTANTS = {
     "no score": ("VIMCO", lambda own: lambda self, e, w: 0.0 * w),
-    "other sign of the baseline": (
-        "VIMCO",
-        lambda own: lambda self, e, w: 2 * self.bound(e, w)[:, None] - own(self, e, w),
-    ),
+    "other sign of the score": ("VIMCO", lambda own: lambda self, e, w: -own(self, e, w)),
     "own weight in the baseline": ("VIMCO", lambda own: lambda self, e, w: self.bound(e, w)[:, None] - w),
     "not divided by K": ("RLOO", lambda own: lambda self, e, w: 2 * own(self, e, w)),
     "other sign": ("RLOO", lambda own: lambda self, e, w: -own(self, e, w)),
-    "entropy left out": ("ReweightedWakeSleep", lambda own: lambda self, e, w: own(self, e, w) / 2),
+    "other sign of the guide's phase": ("ReweightedWakeSleep", lambda own: lambda self, e, w: -own(self, e, w)),
 }
 
 
