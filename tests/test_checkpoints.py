@@ -61,6 +61,7 @@ def run_in_another_process(dg, folder, *, resume):
     )
 
 
+@pytest.mark.parametrize("dg", [pytest.param("numpyro", marks=pytest.mark.slow), "pyro"], indirect=True)
 def test_killed_runs_go_on_to_the_same_bits(dg, tmp_path):
     """One process is killed (signal 9) in the second epoch of a run of each kind; another one resumes them all."""
     killed = run_in_another_process(dg, tmp_path, resume=False)

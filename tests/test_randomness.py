@@ -59,7 +59,9 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.slow] if k in ("elbo", "iwae") else []) for k in OBJECTIVES]
+)
 def test_keys_of_training(dg_numpyro, keys, kind):
     """Two epochs of two steps."""
     dg = dg_numpyro
