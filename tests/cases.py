@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import oracles
+import pytest
 from oracles import BINARY, SPIN, Oracle
 
 __all__ = [
@@ -317,3 +318,8 @@ def compiled(dg, fn):
 
         _compiled[fn] = jax.jit(fn)
     return _compiled[fn]
+
+
+def in_turn(names):
+    """Parameters of which every third is fast and the others are marked slow: for contracts that cost much a row."""
+    return [pytest.param(n, marks=() if i % 3 == 0 else pytest.mark.slow) for i, n in enumerate(names)]

@@ -12,8 +12,8 @@ from scipy.special import logsumexp
 from deepgen_ppl.log_z import exact
 from deepgen_ppl.log_z.exact import draw_exact
 
-every = pytest.mark.parametrize("name", CASES)
-enumerable = pytest.mark.parametrize("name", ENUMERABLE)
+every = pytest.mark.parametrize("name", cases.in_turn(CASES))
+enumerable = pytest.mark.parametrize("name", cases.in_turn(ENUMERABLE))
 TOL = {"rtol": 1e-10, "atol": 1e-10}
 
 

@@ -571,6 +571,7 @@ IN_PROCESSES = """
 import numpy as np, pyro, torch, torch.multiprocessing
 from pyro.infer import MCMC
 import deepgen_ppl.pyro as dg
+from kernel_cases import FlipOne
 
 torch.multiprocessing.cpu_count = lambda: 8
 m = dg.RBM.init(rng=0, visible=6, hidden=2)

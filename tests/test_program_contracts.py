@@ -7,7 +7,8 @@ import program_cases as cases
 import pytest
 from program_cases import CASES, N
 
-NAMES = list(CASES)
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n.startswith("vae_") and i else []) for i, n in enumerate(CASES)]
+"""Variants of one family are for the slow tests."""
 
 
 def numpy(dg, x):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cases import CASES, ENUMERABLE, oracle, to_engine, to_numpy
 
-every = pytest.mark.parametrize("name", CASES)
+every = pytest.mark.parametrize("name", cases.in_turn(CASES))
 TOL = {"rtol": 1e-10, "atol": 1e-10}
 
 
