@@ -191,7 +191,8 @@ class BoltzmannMachine(Parts):
             eta, unit = self.natural(name, s), self.structure.layers[name]
             total = total - self.engine.xp.sum(unit.log_partition(self.engine, eta, self.layer_arrays(name)), axis=-1)
             if (offset := self.constants.get(f"{name}.offset")) is not None:
-                total = total + self.sent(self._centered_terms, name, s) @ offset
+                raw = [t for t in self.structure.terms if name in t.layers and not t.centered]  # they know no offset
+                total = total + (eta - self.sent(raw, name, s) if raw else eta) @ offset
         return total
 
     # -- the same law in other forms -----------------------------------------------------------------------------------

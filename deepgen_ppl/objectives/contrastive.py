@@ -127,7 +127,8 @@ class ContrastiveObjective(Objective):
         rate = self.offset_rate
         moved = {n: (1 - rate) * model.constants[f"{n}.offset"] + rate * mu for n, mu in means.items()}
         new = model.recentered(moved)
-        return model.with_params(new.params).with_constants({k: new.constants[k] for k in model.constants})
+        # what was finite and has a normalizer keeps both when offsets move: nothing is checked again in every step
+        return model._replace(params=new.params, constants={k: new.constants[k] for k in model.constants})
 
     def _means(
         self, model: BoltzmannMachine, eta: dict[str, Array], chains: Any, data: State, share: Array
