@@ -284,7 +284,10 @@ def linear(dg, width_in, width_out):
         return nnx.Linear(width_in, width_out, rngs=nnx.Rngs(0))
     import torch
 
-    return torch.nn.utils.skip_init(torch.nn.Linear, width_in, width_out)
+    layer = torch.nn.utils.skip_init(torch.nn.Linear, width_in, width_out)
+    for p in layer.parameters():
+        p.data.zero_()
+    return layer
 
 
 @pytest.mark.parametrize("width", [3, 2, 8])
