@@ -108,7 +108,10 @@ def test_improper_machines_do_not_raise_under_a_gradient(dg):
         return one.energy({n: one.params[f"{n}.bias"] for n in "vh"})
 
     weight = dg.engine.arrays.asarray(np.full((1, 1), 1.5, np.float32))
-    dg.engine.control.value_and_grad(energy)({W: weight})
+    value, gradient = dg.engine.control.value_and_grad(energy)({W: weight})
+    v, h = (float(m.params[f"{n}.bias"][0]) for n in "vh")
+    assert np.isfinite(float(value))
+    np.testing.assert_allclose(dg.engine.arrays.to_numpy(gradient[W]), [[-v * h]], atol=1e-6)
 
 
 # --- counts

@@ -12,6 +12,7 @@ from scipy import stats
 
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.training.posterior import Posterior, guide_draws
+from deepgen_ppl.units.gaussian import Gaussian
 
 X = np.random.default_rng(3).normal(0.7, 0.5, (9, 1)).astype(np.float32)
 NEW = np.random.default_rng(4).normal(0.7, 0.5, (5, 1)).astype(np.float32)
@@ -127,6 +128,51 @@ def test_what_draws_must_be(dg):
         Posterior(program, {})
 
 
+class Line(Program):
+    """a ~ Normal(0, 1), y_n ~ Normal(a u_n, 0.5), u given."""
+
+    @property
+    def observed(self):
+        return {"y": Gaussian(1, 0.5)}
+
+    def __init__(self):
+        self.build(arrays={"loc": np.float32(0.0)})
+
+    def model(self, u, y=None, *, num_data=None):
+        host, zero = self.engine.host, 0.0 * self.param("loc")
+        a = host.ppl.sample("a", host.dist.Normal(zero, zero + 1.0))
+        with self.data_plate(u, None, num_data):
+            return host.ppl.sample("y", host.dist.Normal(a * u, 0.5).to_event(1), obs=y)
+
+
+def test_predicted_means(dg, monkeypatch):
+    """a_s u_n for every draw and row, in pieces too; what is observed may stand among the data."""
+    from deepgen_ppl.training import posterior as module
+
+    a, u = np.linspace(-1, 2, 7).astype(np.float32), np.arange(5, dtype=np.float32)[:, None]
+    posterior = Posterior(bound(dg, Line), {"a": dg.engine.arrays.asarray(a)})
+    for cells in (module.CELLS, 10):
+        monkeypatch.setattr(module, "CELLS", cells)
+        for data in (u, {"u": u}, {"u": u, "y": u}):
+            np.testing.assert_allclose(posterior.predict(data)["y"], a[:, None, None] * u, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"expected inputs among \['u'\] for Line, got \['w'\]"):
+        posterior.predict({"w": u})
+
+
+def test_hand_over_to_arviz(dg):
+    """Draws of a sampler with their log-likelihoods; those of a guide are refused: loo would weigh them."""
+    pytest.importorskip("arviz", exc_type=ModuleNotFoundError)
+    program, t = bound(dg, Shared), dg.engine.arrays.asarray(np.linspace(0.4, 0.9, 6).astype(np.float32))
+    data = dg.to_arviz(Posterior(program, {"t": t}, num_chains=2), data=NEW)
+    assert data["posterior"]["t"].shape == (2, 3)
+    exact = stats.norm(np.linspace(0.4, 0.9, 6)[:, None], 0.5).logpdf(NEW[:, 0])
+    np.testing.assert_allclose(data["log_likelihood"]["x"].values.reshape(6, 5), exact, rtol=1e-4)
+    of_guide = Posterior(program, {"t": t}, approximate=True)
+    assert dg.to_arviz(of_guide)["posterior"]["t"].shape == (1, 6)
+    with pytest.raises(ValueError, match="expected draws of the posterior for a group of pointwise log-likelihoods"):
+        dg.to_arviz(of_guide, data=NEW)
+
+
 def predictive(x):
     """log of the mean over draws of p(x_n | t_s)."""
     return np.logaddexp.reduce(x, 0) - math.log(len(x))
@@ -162,5 +208,7 @@ def test_nuts_refuses_what_it_cannot_draw(dg):
 def test_posterior_of_a_guide_after_gradient_steps(dg, param_store):
     """`Fit.posterior` draws from the trained guide."""
     fitted = dg.fit(bound(dg, Shared), X, epochs=1, optimizer=dg.sgd(1e-6), rng=0)
-    t = numpy(dg, fitted.posterior(rng=2, num_draws=3000).draws["t"])
+    posterior = fitted.posterior(rng=2, num_draws=3000)
+    assert posterior.approximate
+    t = numpy(dg, posterior.draws["t"])
     assert t.mean() == pytest.approx(MEAN, abs=5 * SD / 3000**0.5)

@@ -14,6 +14,7 @@ import numpy as np
 
 from deepgen_ppl import __version__
 from deepgen_ppl.log_p.compare import Comparison
+from deepgen_ppl.training.posterior import Posterior
 
 __all__ = ["from_groups", "to_arviz"]
 
@@ -57,26 +58,33 @@ def _add_bounds(az: Any, data: Any, arrays: Mapping[str, np.ndarray], coords: Ma
         data["bounds"] = xarray.DataTree(group)
 
 
-def to_arviz(source: Any, *, model: Any = None, states: bool = False) -> Any:
-    """ArviZ's container from a host MCMC run over a machine, or from a comparison.
+def to_arviz(source: Any, *, model: Any = None, states: bool = False, data: Any = None) -> Any:
+    """ArviZ's container from a host MCMC run over a machine, from a posterior, or from a comparison.
 
     Args:
-        source: `numpyro.infer.MCMC` or `pyro.infer.MCMC` that ran a kernel of ours, or a `Comparison`.
+        source: `numpyro.infer.MCMC` or `pyro.infer.MCMC` that ran a kernel of ours, a `Posterior`, or a
+            `Comparison`.
         model: the machine that was sampled.
         states: whether to keep every unit of every block in `posterior` as well.
+        data: for a posterior, the data whose pointwise log-likelihoods are wanted, for `az.loo`.
 
     Returns:
         For a run: `posterior` with `BLOCK_mean` (mean value of a block's units), and `sample_stats` with `energy` (E,
-        unnormalized, in nats), `lp` (-E) and `acceptance_rate`. For a comparison: `log_likelihood` with the rows of the
+        unnormalized, in nats), `lp` (-E) and `acceptance_rate`. For a posterior: `Posterior.groups`.
+        For a comparison: `log_likelihood` with the rows of the
         models that have a lower side, and `bounds` with both sides of all: values, kinds, errors, methods, reasons,
         flags and rows.
 
     Raises:
         TypeError: for another source, or a run of a kernel that is not ours.
-        ValueError: for a run that has no draws yet.
+        ValueError: for a run that has no draws yet, or the log-likelihoods of draws of a guide.
     """
     if isinstance(source, Comparison):
         return _comparison(source)
+    if isinstance(source, Posterior):
+        return from_groups(source.groups(data), {})
+    if data is not None:
+        raise TypeError(f"expected data=... with a Posterior alone, got it with {type(source).__name__}")
     if model is None:
         raise TypeError("expected model=... (the machine that was sampled) to hand over an MCMC run, got None")
     host_kernel = model.engine.host.kernel

@@ -58,7 +58,7 @@ class Fit(Generic[M]):
             raise TypeError(f"expected a trained program for a posterior, got {type(model).__name__}")
         num_draws = integer(100 if num_draws is None else num_draws, "num_draws")
         key = model.engine.random.rng(rng, model.like)
-        return Posterior(model, guide_draws(model, self.rows, key, num_draws))
+        return Posterior(model, guide_draws(model, self.rows, key, num_draws), approximate=True)
 
     def __repr__(self) -> str:
         last = {k: v[-1] for k, v in self.history.items() if v}

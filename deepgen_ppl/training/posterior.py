@@ -37,6 +37,7 @@ class Posterior:
         draws: site -> values, shape (S, ...).
         num_chains: number of chains C behind them; S is a multiple of it.
         stats: what the sampler tells of each draw: name -> (S,), or nothing.
+        approximate: whether they are draws of a guide, which `loo` must not take for posterior draws.
 
     Raises:
         ValueError: for draws of different numbers, or a number that is no multiple of `num_chains`.
@@ -46,6 +47,7 @@ class Posterior:
     draws: Mapping[str, Array]
     num_chains: int = 1
     stats: Mapping[str, np.ndarray] | None = None
+    approximate: bool = False
 
     def __post_init__(self) -> None:
         shapes = {name: tuple(v.shape) for name, v in self.draws.items()}
@@ -99,7 +101,15 @@ class Posterior:
 
         Args:
             data: data whose pointwise log-likelihood is wanted too, under the name of what is observed.
+
+        Raises:
+            ValueError: for the pointwise log-likelihood of draws of a guide: ArviZ's `loo` weighs those of the posterior.
         """
+        if data is not None and self.approximate:
+            raise ValueError(
+                "expected draws of the posterior for a group of pointwise log-likelihoods, which loo weighs, got draws "
+                "of a guide: log_likelihood(data) has the numbers"
+            )
         found = {"posterior": {name: self._by_chain(v) for name, v in self.draws.items()}}
         if self.stats:
             found["sample_stats"] = {name: self._by_chain(v) for name, v in self.stats.items()}
