@@ -103,7 +103,7 @@ class Posterior:
             data: data whose pointwise log-likelihood is wanted too, under the name of what is observed.
 
         Raises:
-            ValueError: for the pointwise log-likelihood of draws of a guide: ArviZ's `loo` weighs those of the posterior.
+            ValueError: for the log-likelihoods of draws of a guide: ArviZ's `loo` weighs those of the posterior.
         """
         if data is not None and self.approximate:
             raise ValueError(
