@@ -229,6 +229,24 @@ def test_parameters_that_are_not_finite_are_never_returned(dg):
     assert fit.history["epoch"] == []
 
 
+def test_a_program_that_diverges_stops_like_a_machine(dg):
+    """NaN reaches the host's distributions, which would refuse it by an error of their own."""
+    first = vae(dg)
+    with pytest.warns(RuntimeWarning, match="training stopped: .* not finite"):
+        fit = dg.fit(
+            first, X, objective=dg.ELBO(), optimizer=dg.sgd(1e30), epochs=2, batch_size=2, rng=0, progress=False
+        )
+    assert_identical(dg, fit.model, first)
+    assert fit.history["epoch"] == []
+
+
+def test_the_hosts_checks_of_arguments_are_as_they_were(dg):
+    """A first run, and one that goes on, leave the host's own switches alone."""
+    fit = dg.fit(vae(dg), X, objective=dg.ELBO(), epochs=2, batch_size=2, rng=0, progress=False)
+    with pytest.raises(ValueError, match="probs"):
+        dg.engine.host.dist.Bernoulli(probs=fit.model.like * 0 + 2.0, validate_args=None)
+
+
 def test_the_state_of_a_run_that_diverged_is_the_good_one(dg):
     with pytest.warns(RuntimeWarning, match="loss not finite in epoch 3"):
         fit = registered(dg, broken_at=7, epochs=5)

@@ -211,8 +211,7 @@ class BoltzmannMachine(Parts):
         params = {**self.params, **{f"{n}.bias": self.sent(terms, n, zero) for n in self.structure.names}}
         constants = {k: v for k, v in self.constants.items() if not k.endswith(".offset")}
         constants["energy_offset"] = self.constants.get("energy_offset", 0.0) - self._form(terms, zero)
-        structure = Structure(self.structure.units, self.structure.couplings)
-        return self._replace(params=params, constants=constants, structure=structure)
+        return self._replace(params=params, constants=constants, structure=self.structure.without_shared_biases)
 
     def recentered(self, offsets: Params) -> Self:
         """The same law p(x) about other offsets: biases and constant move with them.

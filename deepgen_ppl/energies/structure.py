@@ -67,6 +67,11 @@ class Structure:
         return (*(own.get(name, Bias((name,))) for name, _ in self.units), *self.couplings)
 
     @cached_property
+    def without_shared_biases(self) -> Structure:
+        """The same layers and couplings, with a bias for every component."""
+        return Structure(self.units, self.couplings) if self.biases else self
+
+    @cached_property
     def layers(self) -> dict[str, Unit]:
         """Layer name -> unit."""
         return dict(self.units)

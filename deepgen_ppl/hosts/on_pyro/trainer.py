@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pyro
 import torch
 from pyro import poutine
 
@@ -22,6 +24,7 @@ from deepgen_ppl.hosts.on_pyro.optimizers import (
     try_optimizer,
 )
 from deepgen_ppl.hosts.on_pyro.threads import one_at_a_time
+from deepgen_ppl.objectives.objective import Objective
 
 __all__ = ["OPTIMIZERS", "TrainState", "Trainer"]
 
@@ -31,7 +34,7 @@ class TrainState:
 
     def __init__(self, model: Any, optimizer: torch.optim.Optimizer, objective: Any, rng: torch.Generator) -> None:
         self.model, self.optimizer, self.objective, self.rng = model, optimizer, objective, rng
-        self.steps = 0
+        self.steps, self.validated = 0, False
 
 
 def _leaves(tree: Any) -> list[torch.Tensor]:
@@ -114,20 +117,24 @@ class Trainer:
 
     @one_at_a_time
     def _step(self, state: TrainState, batch: Batch) -> torch.Tensor:
-        with torch.enable_grad(), poutine.block():  # an outer handler of the user's sees nothing of this
+        # The first step runs with the host's checks of arguments; then what is NaN shows in the loss, which is watched.
+        checks = pyro.validation_enabled(False) if state.validated else contextlib.nullcontext()
+        with checks, torch.enable_grad(), poutine.block():  # an outer handler of the user's sees nothing of this
             with torch.no_grad():
                 before = self.objective.before_step(state.rng, state.model, state.objective, batch, None)
                 self._take(state, *before)
             loss, inner = self.objective.batch_loss(state.rng, state.model, state.objective, batch, None, self.num_data)
             state.optimizer.zero_grad()
             loss.backward()
+        state.validated = True
         state.objective = _own(inner) if inner is not state.objective else inner
         set_rate(state.optimizer, self.optimizer, state.steps)
         state.optimizer.step()
         state.steps += 1
-        grads = {k: torch.zeros_like(v) if v.grad is None else v.grad for k, v in state.model.params.items()}
-        with torch.no_grad():
-            self._take(state, *self.objective.after_step(state.model, grads, state.objective))
+        if type(self.objective).after_step is not Objective.after_step:
+            grads = {k: torch.zeros_like(v) if v.grad is None else v.grad for k, v in state.model.params.items()}
+            with torch.no_grad():
+                self._take(state, *self.objective.after_step(state.model, grads, state.objective))
         return loss.detach()
 
     @staticmethod
@@ -137,7 +144,8 @@ class Trainer:
             for k, own in state.model.params.items():
                 if own is not model.params[k]:
                     own.copy_(model.params[k])
-            state.model = state.model.with_constants(model.constants)
+            with torch.enable_grad():  # arrays that are being trained are not checked anew in every step
+                state.model = state.model.with_constants(model.constants)
         state.objective = inner
 
     def model(self, state: TrainState) -> Any:
