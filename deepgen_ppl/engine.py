@@ -10,26 +10,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-__all__ = [
-    "Arrays",
-    "Control",
-    "Engine",
-    "Host",
-    "Networks",
-    "Plate",
-    "Random",
-    "Site",
-    "Sites",
-    "Special",
-    "check_shapes",
-    "impure",
-    "native",
-]
+from deepgen_ppl.sites import Run, Site
+from deepgen_ppl.typing import Array, Distribution, Params, Rng
+
+__all__ = ["Arrays", "Control", "Engine", "Host", "Networks", "Random", "Special"]
+
+Elementwise: TypeAlias = Callable[[Array], Array]
+Network: TypeAlias = Any
+Shape: TypeAlias = Sequence[int]
+
+
+class AsArray(Protocol):
+    """What makes arrays of the engine."""
+
+    def __call__(self, x: Any, like: Array | None = None, dtype: Any = None) -> Array:
+        """An array of the engine; see `Arrays`."""
+
+
+class MakeRng(Protocol):
+    """What makes generators."""
+
+    def __call__(self, seed: Any, /, like: Array | None = None) -> Rng:
+        """A generator of the engine; see `Random`."""
+
+
+class Loop(Protocol):
+    """A scan."""
+
+    def __call__(
+        self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any = None, length: int | None = None
+    ) -> tuple[Any, Any]:
+        """(carry, ys) after `step(carry, x) -> (carry, y)` for every x; see `Control`."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +61,12 @@ class Arrays:
         mix: `(beta, a, b)` -> (1 - beta) a + beta b.
     """
 
-    asarray: Callable
-    to_numpy: Callable
-    is_concrete: Callable
-    is_constant: Callable
-    cast: Callable
-    mix: Callable
+    asarray: AsArray
+    to_numpy: Callable[[Array], np.ndarray]
+    is_concrete: Callable[[Array], bool]
+    is_constant: Callable[[Array], bool]
+    cast: Callable[[Any, Array], Array]
+    mix: Callable[[Any, Array, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -71,16 +86,16 @@ class Special:
         conv_transpose: `(y, w)` -> the adjoint of `conv` in x, from (M, K, ..) to (M, C, ..).
     """
 
-    sigmoid: Callable
-    softplus: Callable
-    log_sigmoid: Callable
-    logsumexp: Callable
-    softmax: Callable
-    lgamma: Callable
-    one_hot: Callable
-    stop_gradient: Callable
-    conv: Callable
-    conv_transpose: Callable
+    sigmoid: Elementwise
+    softplus: Elementwise
+    log_sigmoid: Elementwise
+    logsumexp: Callable[[Array, int], Array]
+    softmax: Callable[[Array, int], Array]
+    lgamma: Elementwise
+    one_hot: Callable[[Array, int, Array], Array]
+    stop_gradient: Elementwise
+    conv: Callable[[Array, Array], Array]
+    conv_transpose: Callable[[Array, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ class Random:
     """Explicit randomness: every function takes the generator first and none touches global state.
 
     Attributes:
-        rng: `(seed_or_rng, like=None)` -> generator of the engine (a JAX key, a `torch.Generator`).
+        rng: `(seed, like=None)` -> generator of the engine (a JAX key, a `torch.Generator`).
         split: `(rng, n)` -> n generators, to be used in order.
         uniform: `(rng, shape, like)` -> draws from [0, 1).
         normal: `(rng, shape, like)` -> standard normal draws.
@@ -100,16 +115,16 @@ class Random:
         restore: `(state, like=None)` -> generator.
     """
 
-    rng: Callable
-    split: Callable
-    uniform: Callable
-    normal: Callable
-    gumbel: Callable
-    poisson: Callable
-    bernoulli: Callable
-    categorical: Callable
-    state: Callable
-    restore: Callable
+    rng: MakeRng
+    split: Callable[[Rng, int], Sequence[Rng]]
+    uniform: Callable[[Rng, Shape, Array], Array]
+    normal: Callable[[Rng, Shape, Array], Array]
+    gumbel: Callable[[Rng, Shape, Array], Array]
+    poisson: Callable[[Rng, Array], Array]
+    bernoulli: Callable[[Rng, Array], Array]
+    categorical: Callable[[Rng, Array], Array]
+    state: Callable[[Rng], np.ndarray]
+    restore: MakeRng
 
 
 @dataclass(frozen=True)
@@ -125,10 +140,10 @@ class Control:
         double: context in which float64 arrays may be made and used, whatever the process has configured.
     """
 
-    loop: Callable
-    map: Callable
-    value_and_grad: Callable
-    compile: Callable
+    loop: Loop
+    map: Callable[[Callable[[Any], Any], Any], Any]
+    value_and_grad: Callable[[Callable[..., Array]], Callable[..., tuple[Array, dict[str, Array]]]]
+    compile: Callable[[Callable[..., Any]], Callable[..., Any]]
     double: Callable[[], AbstractContextManager]
 
 
@@ -153,16 +168,16 @@ class Networks:
         from_canonical: `(network, arrays)` -> a network with these arrays.
     """
 
-    mlp: Callable
-    activation: Callable
-    wrap: Callable
-    params: Callable
-    constants: Callable
-    with_arrays: Callable
-    frozen: Callable
-    call: Callable
-    canonical: Callable
-    from_canonical: Callable
+    mlp: Callable[..., Network]
+    activation: Callable[[Network], str | None]
+    wrap: Callable[[Any], Network]
+    params: Callable[[Network], dict[str, Array]]
+    constants: Callable[[Network], dict[str, Array]]
+    with_arrays: Callable[[Network, Params], Network]
+    frozen: Callable[[Network], Network]
+    call: Callable[[Network, Params], Callable[..., Any]]
+    canonical: Callable[[Network], dict[str, np.ndarray]]
+    from_canonical: Callable[[Network, Mapping[str, Any]], Network]
 
 
 @dataclass(frozen=True)
@@ -205,93 +220,23 @@ class Host:
     dist: Any
     constraints: Any
     handlers: Any
-    module: Callable
-    param: Callable
-    trainable: Callable
-    persistent: Callable
-    contrastive: Callable
+    module: Callable[..., Callable[..., Any]]
+    param: Callable[[str, Array], Array]
+    trainable: Callable[[Params], dict[str, Array]]
+    persistent: Callable[[str, Any], Any]
+    contrastive: Callable[[Any], Any]
     spin: Any
-    draw: Callable
-    transform: Callable
-    biject_to: Callable
+    draw: Callable[[Rng, Distribution], Array]
+    transform: Callable[[Any], Any]
+    biject_to: Callable[[Any], Any]
     marginal: Any
     kernel: Any
-    run: Callable
-    divergence: Callable
-    nuts: Callable
+    run: Run
+    divergence: Callable[[Site, Site], Array]
+    nuts: Callable[..., tuple[dict[str, Array], dict[str, Array]]]
     trainer: Any
     optimizers: Any
-    bound: Callable
-
-
-class Plate(NamedTuple):
-    """A plate around a site: its axis `dim`, counted from the right, and its size (of the rows drawn)."""
-
-    name: str
-    dim: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Site:
-    """A sample site of one run of a program.
-
-    Attributes:
-        name: its name.
-        fn: its distribution; where there are particles, to be read by `host.divergence` alone.
-        value: (*batch, *event), or (K, *batch, *event) where each particle has its own.
-        observed: whether its value was given by the program; factors are.
-        scale: what the program multiplies its log-probability by: a number or an array.
-        plates: the plates around it.
-        auxiliary: whether it serves its guide alone and has no partner in the model.
-        particles: K where value and log-probability lead with an axis of particles, else None.
-        score: `()` -> log-probability of the value, masked and unscaled.
-    """
-
-    name: str
-    fn: Any
-    value: Any
-    observed: bool
-    scale: Any
-    plates: tuple[Plate, ...]
-    auxiliary: bool
-    particles: int | None
-    score: Callable[[], Any]
-
-    @cached_property
-    def log_prob(self) -> Any:
-        """Log-probability of the value, masked and unscaled: (*batch) or (K, *batch), in nats."""
-        return self.score()
-
-    def inside(self, plate: str) -> bool:
-        """Whether the site is inside the plate of this name."""
-        return any(p.name == plate for p in self.plates)
-
-    @property
-    def pathwise(self) -> bool:
-        """Whether its draws have a pathwise gradient."""
-        return bool(self.fn.has_rsample)
-
-    @property
-    def law(self) -> str:
-        """Name of the distribution that the user wrote."""
-        fn = self.fn
-        while (base := getattr(fn, "base_dist", None)) is not None:
-            fn = base
-        return type(fn).__name__
-
-
-class Sites(dict[str, Site]):
-    """The sample sites of one run, by name and in order.
-
-    Attributes:
-        rows: the rows that each subsampled plate has drawn; `values` of another run.
-        state: the host's mutable sites after the run.
-    """
-
-    def __init__(self, sites: Mapping[str, Site], rows: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-        super().__init__(sites)
-        self.rows, self.state = dict(rows), dict(state)
+    bound: Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -320,38 +265,3 @@ class Engine:
 
     def __hash__(self) -> int:
         return hash(self.name)
-
-
-def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]]) -> None:
-    """Check that a checkpoint's arrays `state.0`, `state.1`, ... have the shapes of a fresh training state.
-
-    Raises:
-        ValueError: with both.
-    """
-    got = {k: tuple(v.shape) for k, v in arrays.items() if k.removeprefix("state.").isdigit()}
-    wanted = {f"state.{i}": tuple(shape) for i, shape in enumerate(expected)}
-    if got != wanted:
-        raise ValueError(
-            f"expected a checkpoint of the same model, objective and optimizer, with arrays of the shapes "
-            f"{list(wanted.values())}, got {list(got.values())}"
-        )
-
-
-def native(x: Any) -> np.ndarray:
-    """A NumPy array that every engine can take: contiguous, in the byte order of this machine, at most float64."""
-    x = np.asarray(x)
-    dtype = np.dtype(np.float64) if x.dtype.kind == "f" and x.dtype.itemsize > 8 else x.dtype.newbyteorder("=")
-    return np.array(x, dtype, order="C")  # a copy: a reversed array of one row counts as contiguous
-
-
-def impure(kind: str, what: str) -> TypeError:
-    """What is raised for a network that is no function of its input and its arrays.
-
-    Args:
-        kind: class of the network.
-        what: what differed: "other outputs for equal inputs", or names of arrays that it changed.
-    """
-    return TypeError(
-        f"expected a network that gives equal outputs for equal inputs and changes none of its arrays, got {kind} with "
-        f"{what}: use LayerNorm instead of BatchNorm, leave dropout out, or put it in evaluation mode (.eval())"
-    )

@@ -22,7 +22,7 @@ directed
 undirected flows
 energies
 units
-engine typing progress array_files datasets options registry model data
+engine sites typing progress array_files datasets options registry model data
 """
 """From the top of the house to its ground floor."""
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from deepgen_ppl.data import Batch, num_rows, take
 from deepgen_ppl.directed.program import Program
-from deepgen_ppl.engine import Engine, Site
+from deepgen_ppl.engine import Engine
 from deepgen_ppl.log_p.inside import Normalizers, normalizers, unwrapped
 from deepgen_ppl.log_p.refusals import PLATE, Sites, check_guide, check_model, check_rows, check_shared
+from deepgen_ppl.sites import Site
 from deepgen_ppl.typing import Rng
 
 __all__ = ["Latents", "States", "drawn", "latents_of", "per_row", "scored"]

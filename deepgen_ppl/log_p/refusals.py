@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from deepgen_ppl.engine import Engine, Site
+from deepgen_ppl.engine import Engine
+from deepgen_ppl.sites import Site
 
 __all__ = ["PLATE", "Sites", "check_guide", "check_model", "check_rows", "check_shared"]
 

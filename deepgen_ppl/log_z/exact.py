@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -165,7 +166,7 @@ def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
     check_machine(machine)
     check_enumerable(machine)
     with machine.engine.control.double():
-        value = machine.engine.arrays.to_numpy(_compiled(machine.engine)(machine.astype("float64")))
+        value: Any = machine.engine.arrays.to_numpy(_compiled(machine.engine)(machine.astype("float64")))
     if not np.isfinite(value).all():
         raise ValueError(f"expected a machine with a finite log Z, got {value}: look for NaN or infinite parameters")
     value = value if machine.batch_shape else float(value)

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from deepgen_ppl.engine import Engine, Site, Sites
+from deepgen_ppl.engine import Engine
+from deepgen_ppl.sites import Site, Sites
 from deepgen_ppl.typing import Array, Params, Rng
 
 __all__ = ["LogWeights", "log_mean_over_particles", "log_weights", "others_mean", "weigh"]

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from deepgen_ppl.engine import Engine, Sites
+from deepgen_ppl.engine import Engine
 from deepgen_ppl.objectives.log_weights import LogWeights
 from deepgen_ppl.objectives.objective import ProgramObjective
+from deepgen_ppl.sites import Sites
 from deepgen_ppl.typing import Array, Params, Rng
 
 __all__ = ["WakeSleep"]
@@ -73,7 +74,7 @@ class WakeSleep(ProgramObjective):
     ) -> Array:
         """log q(z | x) of one draw (x, z) of the model for each row, shape (N,)."""
         stop, run = engine.special.stop_gradient, engine.host.run
-        place = {"params": params, "plate": self.plate, "nesting": self.max_plate_nesting}
+        place: dict[str, Any] = {"params": params, "plate": self.plate, "nesting": self.max_plate_nesting}
         data = dict(inspect.signature(guide).bind(*args, **kwargs).arguments)
         keys = [None] * 3 if rng is None else engine.random.split(rng, 3)
         observed = {n for n, s in run(model, kwargs, rng=keys[0], args=args, **place).items() if s.observed}

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepgen_ppl.engine import Arrays, Control, Random, Special, native
+from deepgen_ppl.engine import Arrays, Control, Random, Special
+from deepgen_ppl.hosts.common import native
 
 __all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL"]
 

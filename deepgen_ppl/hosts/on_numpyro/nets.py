@@ -14,7 +14,8 @@ import numpy as np
 import numpyro
 from flax import nnx
 
-from deepgen_ppl.engine import Networks, impure
+from deepgen_ppl.engine import Networks
+from deepgen_ppl.hosts.common import impure
 from deepgen_ppl.hosts.on_numpyro.arrays import asarray
 
 __all__ = ["NETWORKS", "Net", "module"]

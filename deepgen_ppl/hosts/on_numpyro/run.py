@@ -10,7 +10,7 @@ from numpyro import handlers
 from numpyro.distributions import kl
 from numpyro.primitives import Messenger
 
-from deepgen_ppl.engine import Plate, Site, Sites
+from deepgen_ppl.sites import Plate, Site, Sites
 
 __all__ = ["divergence", "run"]
 

@@ -13,7 +13,7 @@ import optax
 from numpyro import handlers
 
 from deepgen_ppl.data import Batch, take
-from deepgen_ppl.engine import check_shapes
+from deepgen_ppl.hosts.common import check_shapes
 from deepgen_ppl.training.optimizers import SGD, Adam, Optimizer
 
 __all__ = ["OPTIMIZERS", "TrainState", "Trainer"]

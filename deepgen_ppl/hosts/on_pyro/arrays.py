@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from deepgen_ppl.engine import Arrays, Control, Random, Special, native
+from deepgen_ppl.engine import Arrays, Control, Random, Special
+from deepgen_ppl.hosts.common import native
 
 __all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL"]
 
@@ -91,7 +92,7 @@ def bernoulli(rng: torch.Generator, logits: torch.Tensor) -> torch.Tensor:
     return torch.lt(u, torch.sigmoid(logits.detach()), out=u)
 
 
-def gumbel(rng: torch.Generator, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+def gumbel(rng: torch.Generator, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
     """Standard Gumbel draws, as minus the log of exponential ones."""
     return -torch.empty(shape, **_like(like)).exponential_(generator=rng).log()
 

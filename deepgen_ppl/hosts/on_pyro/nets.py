@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from deepgen_ppl.engine import Networks, impure
+from deepgen_ppl.engine import Networks
+from deepgen_ppl.hosts.common import impure
 from deepgen_ppl.hosts.on_pyro.arrays import ARRAYS
 from deepgen_ppl.hosts.on_pyro.objective import registered
 

@@ -16,9 +16,9 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch.distributions import kl_divergence
 
-from deepgen_ppl.engine import Plate, Site, Sites
 from deepgen_ppl.hosts.on_pyro.distribution import seeded
 from deepgen_ppl.hosts.on_pyro.threads import one_at_a_time
+from deepgen_ppl.sites import Plate, Site, Sites
 
 __all__ = ["divergence", "run"]
 

@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 
 from deepgen_ppl.data import Batch, take
-from deepgen_ppl.engine import check_shapes
+from deepgen_ppl.hosts.common import check_shapes
 from deepgen_ppl.hosts.on_pyro.optimizers import (
     OPTIMIZERS,
     constructor,

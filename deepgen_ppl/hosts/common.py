@@ -1,0 +1,45 @@
+"""What both bridges share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_shapes", "impure", "native"]
+
+
+def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]]) -> None:
+    """Check that a checkpoint's arrays `state.0`, `state.1`, ... have the shapes of a fresh training state.
+
+    Raises:
+        ValueError: with both.
+    """
+    got = {k: tuple(v.shape) for k, v in arrays.items() if k.removeprefix("state.").isdigit()}
+    wanted = {f"state.{i}": tuple(shape) for i, shape in enumerate(expected)}
+    if got != wanted:
+        raise ValueError(
+            f"expected a checkpoint of the same model, objective and optimizer, with arrays of the shapes "
+            f"{list(wanted.values())}, got {list(got.values())}"
+        )
+
+
+def native(x: Any) -> np.ndarray:
+    """A NumPy array that every engine can take: contiguous, in the byte order of this machine, at most float64."""
+    x = np.asarray(x)
+    dtype = np.dtype(np.float64) if x.dtype.kind == "f" and x.dtype.itemsize > 8 else x.dtype.newbyteorder("=")
+    return np.array(x, dtype, order="C")  # a copy: a reversed array of one row counts as contiguous
+
+
+def impure(kind: str, what: str) -> TypeError:
+    """What is raised for a network that is no function of its input and its arrays.
+
+    Args:
+        kind: class of the network.
+        what: what differed: "other outputs for equal inputs", or names of arrays that it changed.
+    """
+    return TypeError(
+        f"expected a network that gives equal outputs for equal inputs and changes none of its arrays, got {kind} with "
+        f"{what}: use LayerNorm instead of BatchNorm, leave dropout out, or put it in evaluation mode (.eval())"
+    )
