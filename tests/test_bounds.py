@@ -461,3 +461,17 @@ def test_a_start_with_couplings(dg, reverse):
     log_ratio = estimate.log_weights - exact
     weights = np.exp(-log_ratio if reverse else log_ratio)
     gate(weights.mean(), weights.std(ddof=1) / np.sqrt(2000), 1.0, 2000, se_cap=0.05)
+
+
+def test_bounds_read_in_three_lines(dg):
+    rbm = dg.RBM.init(rng=0, visible=3, hidden=2)
+    shown = repr(dg.bounds(rbm, np.eye(3), rng=0))
+    head, lower, upper = shown.splitlines()
+    assert head.startswith("Bounds(mean over 3 rows in nats, s.e. over data ")
+    assert lower.startswith("  lower -")
+    assert "exact by free energy - enumeration" in lower
+    assert upper.startswith("  upper -")
+    vae = dg.VAE.init(rng=0, likelihood=dg.Bernoulli(3), latent=1, hidden=(2,))
+    shown = repr(dg.bounds(vae, np.eye(3), rng=0, options=dg.BoundsOptions(num_particles=100)))
+    assert "bound by importance weighting, 100 particles" in shown
+    assert "upper none (no exact posterior draws)" in shown

@@ -79,6 +79,11 @@ class Bounds:
     lower_pointwise: np.ndarray | None = None
     upper_pointwise: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        rows = f"mean over {len(self.pointwise)} rows in nats, s.e. over data {self.se_data:.2g}, {self.seconds:.1f} s"
+        flags = f", flags {list(self.flags)}" if self.flags else ""
+        return f"Bounds({rows}{flags};\n  lower {self.lower}\n  upper {self.upper})"
+
     def interval(self, z: float = 3.0) -> tuple[float, float]:
         """Lower and upper side, each moved out by z of its Monte Carlo standard errors; NaN where none is claimed.
 

@@ -85,6 +85,12 @@ class Estimate:
         """Nothing is claimed."""
         return cls(math.nan, math.nan, "none", "", reason=reason)
 
+    def __repr__(self) -> str:
+        if self.kind == "none":
+            return f"none ({self.reason})"
+        error = "s.e. withheld" if self.withheld else f"s.e. {self.mc_se:.2g}"
+        return f"{self.value:.6g} ({error}; {self.kind} by {self.method})"
+
 
 def log_mean_exp(log_w: np.ndarray) -> tuple[float, float, float]:
     """log mean w, its delta-method standard error, and the effective sample size of the weights.
