@@ -22,7 +22,7 @@ directed
 undirected flows
 energies
 units
-engine sites typing progress array_files datasets options registry model data
+engine sites typing progress array_files datasets options registry model state state_files data
 """
 """From the top of the house to its ground floor."""
 
