@@ -29,6 +29,7 @@ class Case:
         global_: names of the latent sites that are drawn once for all rows.
         discrete: whether latent sites are discrete.
         scale: standard deviation of the random arrays.
+        variant: whether it is a variant of the family of another row, for the slow tests.
     """
 
     build: Callable
@@ -40,6 +41,7 @@ class Case:
     global_: frozenset[str] = field(default=frozenset())
     discrete: bool = False
     scale: float = 0.5
+    variant: bool = False
 
 
 def program(dg, name, dtype="float64", prefix=""):
@@ -214,14 +216,16 @@ CASES: dict[str, Case] = {
     ),
     "vae_categorical": Case(
         vae(lambda dg: dg.Categorical(3, 4)), {"x": STATES}, {"z": Z}, vae_model(categorical), vae_guide(one_hot),
+        variant=True,
     ),
     "vae_gaussian": Case(
         vae(lambda dg: dg.Gaussian(3, scale=None)), {"x": REAL}, {"z": Z},
         vae_model(lambda a, out, x: stats.norm(out, np.exp(a["log_sigma"])).logpdf(x).sum()), vae_guide(),
+        variant=True,
     ),
     "vae_network_scale": Case(
         vae(lambda dg: dg.Gaussian(3, scale="network")), {"x": REAL}, {"z": Z},
-        vae_model(lambda a, out, x: normal(out, x)), vae_guide(),
+        vae_model(lambda a, out, x: normal(out, x)), vae_guide(), variant=True,
     ),
     "ppca": Case(
         lambda dg, dtype, name: dg.PPCA(

@@ -7,8 +7,7 @@ import program_cases as cases
 import pytest
 from program_cases import CASES, N
 
-NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n.startswith("vae_") and i else []) for i, n in enumerate(CASES)]
-"""Variants of one family are for the slow tests."""
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] if case.variant else []) for n, case in CASES.items()]
 
 
 def numpy(dg, x):
