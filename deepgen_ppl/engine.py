@@ -207,6 +207,9 @@ class Host:
             `Site` of another run with its particles. `particles` draws the latent sites inside `plate` K times, at most
             `nesting` plates deep. Draws without a pathwise gradient, or all where `pathwise` is false, are constants.
             Without `rng` the host's own generator is used, where it has one.
+        looking: `(program, batch, sites, *, rng=None, params=None, plate="data", nesting=1, args=())` -> names of the
+            sites outside `plate` whose law looks at a draw inside it; `sites` are those of a run with the same
+            arguments. Found by tracing, or by other draws, once for each program and shape.
         divergence: `(q, p)` -> KL(q || p) of two sites, shaped like `log_prob`; `NotImplementedError` where the host
             knows none.
         nuts: `(program, batch, rng, options, *, progress)` -> (draws (C, D, ...) of all latent sites, stats (C, D))
@@ -232,6 +235,7 @@ class Host:
     marginal: Any
     kernel: Any
     run: Run
+    looking: Callable[..., tuple[str, ...]]
     divergence: Callable[[Site, Site], Array]
     nuts: Callable[..., tuple[dict[str, Array], dict[str, Array]]]
     trainer: Any

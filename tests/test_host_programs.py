@@ -140,6 +140,42 @@ def looks_at_all_rows(h):
     return model, h.guide
 
 
+def beside(h, model_looks=None, guide_looks=None, **plate):
+    """A latent site outside the plate, which has one law on both sides unless it looks at the draws of each datum."""
+
+    def half(local, looks):
+        def program(x):
+            with h.plate(**plate) as rows:
+                z = local(x[rows] if plate else x)
+            mean = h.array(0.0).reshape(()) if looks is None else looks(z)
+            h.sample("t", h.dist.Normal(mean, h.array(1.0).reshape(())))
+
+        return program
+
+    def model(x):
+        z = h.sample("z", h.normal(np.zeros(len(x))))
+        h.sample("x", h.normal(z), obs=x)
+        return z
+
+    return half(model, model_looks), half(lambda x: h.sample("z", h.normal(x / 2, S)), guide_looks)
+
+
+def latent_looks_at_all(h):
+    return beside(h, lambda z: z.sum(-1))
+
+
+def latent_looks_at_one(h):
+    return beside(h, lambda z: 0.1 * z[..., 2] ** 2)
+
+
+def guide_looks_at_all(h):
+    return beside(h, guide_looks=lambda z: z.sum(-1))
+
+
+def looks_at_a_part(h):
+    return beside(h, lambda z: z.sum(-1), subsample_size=2)
+
+
 def global_scale_in_the_model(h):
     """t ~ N(0, 1) on both sides, its log p at a tenth: the log-weight has -0.9 log N(t) more."""
 
@@ -203,6 +239,7 @@ Y_OF_ONE = stats.norm.logpdf(1.0)
 
 EXACT = LOG_P.sum()
 FACTOR = "observed sites inside the plate"
+LOOKS = r"latent sites outside the plate 'data' that look at no draw of a datum, got \['t'\]"
 PROGRAMS = {
     # name: (pair, exact value, K = 1, K = 5, through fit on a part of the data), each None where right
     "plain": (plain, EXACT, None, None, None),
@@ -215,6 +252,11 @@ PROGRAMS = {
     "factor of each datum in the guide": (factor_of_each_datum_in_the_guide, EXACT - 7, None, None, None),
     "looks at all": (looks_at_all, None, None, "'f'", FACTOR),
     "looks at all rows": (looks_at_all_rows, None, None, "'f'", FACTOR),
+    "latent beside": (beside, EXACT, None, None, None),
+    "latent looks at all": (latent_looks_at_all, None, None, "'t'", LOOKS),
+    "latent looks at one": (latent_looks_at_one, None, None, "'t'", LOOKS),
+    "guide looks at all": (guide_looks_at_all, None, None, "'t'", LOOKS),
+    "looks at a part": (looks_at_a_part, None, "'t' of the scale 1", "'t'", None),
     "global scale": (global_scale_in_the_model, EXACT + 0.1 * stats.norm.logpdf(0.5), None, None, None),
     "scale of each datum": (scale_of_each_datum, WEIGHTS @ LOG_P, None, None, None),
     "scale as an array": (scale_as_an_array, 3 * EXACT, None, None, None),
@@ -337,6 +379,24 @@ def test_programs_as_fit_sees_them(dg, name, k):
     with expect(sentence or row[4]):
         value = batch_loss(dg, objective, pair, 8)
         assert value == pytest.approx(-(2 * (exact - outside) + outside) / 8, abs=1e-5)
+
+
+def test_what_looks_is_asked_once(dg):
+    """A program is run once more at its first step alone, and only where it has sites that could look."""
+
+    def runs(pair):
+        calls = []
+        counted = Learned(dg, (lambda x: calls.append(pair[0](x)), pair[1]))
+        data, objective = {"x": array(dg, X)}, dg.ELBO()
+        step = lambda key: objective.batch_loss(key, counted, {}, data, None, 4)[0]  # noqa: E731
+        step = dg.engine.control.compile(step)
+        for key in dg.engine.random.split(dg.engine.random.rng(0), 3):
+            step(key)
+        return len(calls)
+
+    traced = dg.engine.name == "numpyro"
+    assert runs(plain(Host(dg))) == (1 if traced else 3)
+    assert runs(latent_looks_at_all(Host(dg))) == (2 if traced else 4)
 
 
 def test_padding_and_row_weights(dg):

@@ -414,6 +414,18 @@ def delta_guide(p, x):
         p.sample("z", p.dist.Delta(x[..., 0] / 2))
 
 
+def looking(p, x):
+    with p.plate("data", x.shape[0], dim=-1):
+        z = p.sample("z", p.normal(0.0, 1.0))
+        p.sample("x", p.normal(z[..., None], 1.0).to_event(1), obs=x)
+    p.sample("t", p.normal(p.xp.sum(z), 1.0))
+
+
+def guide_of_both(p, x):
+    local_guide(1.0)(p, x)
+    p.sample("t", p.normal(p.array(0.0).reshape(()), 1.0))
+
+
 def reading_guide(p, x):
     p.sample("t", p.normal(p.xp.mean(x), 0.1))
 
@@ -453,6 +465,7 @@ REFUSED = {
         r"expected the same latent sites in model and guide, got \['t'\] in the model",
     ),
     "another site": (local, both_guide, r"expected the same latent sites in model and guide, got \['z'\] in the model"),
+    "a shared site that looks at all": (looking, guide_of_both, r"look at no draw of a datum, got \['t'\]"),
     "a guide that reads": (shared_model, reading_guide, "site 't', shared by all data, does not read the rows at hand"),
 }
 

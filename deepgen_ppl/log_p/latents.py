@@ -17,7 +17,15 @@ from deepgen_ppl.data import Batch, num_rows, take
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.log_p.inside import Normalizers, normalizers, unwrapped
-from deepgen_ppl.log_p.refusals import PLATE, Sites, check_guide, check_model, check_rows, check_shared
+from deepgen_ppl.log_p.refusals import (
+    PLATE,
+    Sites,
+    check_guide,
+    check_model,
+    check_outside,
+    check_rows,
+    check_shared,
+)
 from deepgen_ppl.sites import Site
 from deepgen_ppl.typing import Rng
 
@@ -119,7 +127,8 @@ def latents_of(model: Program, batch: Batch, rng: Rng) -> Latents:
 
     with engine.host.bound():
         q, again = guide(two), guide(same)
-        p = scored(run(model.model, two, rng=second, values=drawn(q)))
+        whole = run(model.model, two, rng=second, values=drawn(q))
+        p = scored(whole)
         own = {name: s.value for name, s in p.items() if not s.observed}
         alike = {name: _first_row(engine, s) if s.inside(PLATE) else s.value for name, s in p.items() if name in own}
         alone = run(model.model, same, rng=second, values=alike)
@@ -128,6 +137,8 @@ def latents_of(model: Program, batch: Batch, rng: Rng) -> Latents:
             return Latents(False, {}, (), (), Normalizers(frozenset(), 0.0, 0.0, ()))
         check_model(p)
         check_guide(latent, q)
+        if any(not s.inside(PLATE) for s in latent.values()):
+            check_outside(engine.host.looking(model.model, two, whole, rng=second))
         check_rows(engine, p, alone)
         check_shared(engine, latent, q, again)
     missing = tuple(name for name, s in latent.items() if s.inside(PLATE) and name not in q)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.sites import Site
 
-__all__ = ["PLATE", "Sites", "check_guide", "check_model", "check_rows", "check_shared"]
+__all__ = ["PLATE", "Sites", "check_guide", "check_model", "check_outside", "check_rows", "check_shared"]
 
 PLATE = "data"
 """The plate of the data: what is inside belongs to a datum, what is outside is shared by all."""
@@ -68,6 +68,15 @@ def check_guide(latent: Sites, guide: Sites) -> None:
                 "its weights bound nothing"
             )
         _check_scale(site)
+
+
+def check_outside(looking: Sequence[str]) -> None:
+    """What all data share does not look at the draws of each."""
+    if looking:
+        raise ValueError(
+            f"expected sites outside the plate {PLATE!r} that look at no draw of a datum, got {list(looking)}: given "
+            "them, one datum says something of another, and log p(x) of each means nothing"
+        )
 
 
 def check_rows(engine: Engine, two: Sites, alone: Sites) -> None:

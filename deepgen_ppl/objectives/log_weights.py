@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepgen_ppl.engine import Engine
-from deepgen_ppl.objectives.weighable import check_sites, equal, one_scale, without_path
+from deepgen_ppl.objectives.weighable import check_looking, check_sites, equal, one_scale, without_path
 from deepgen_ppl.sites import Site, Sites
 from deepgen_ppl.typing import Array, Params, Rng
 
@@ -38,6 +38,7 @@ class LogWeights:
         terms: what each local site adds to `local`, by its name, each (S, K, N).
         score: log q of the local draws that have no pathwise gradient, shape (S, K, N), or None where all have one.
         outside: names of the observed sites outside the data plate; they do not grow with the number of rows.
+        looking: names of the sites outside the data plate that look at the draws inside it; they do not either.
         state: the host's mutable sites after the run.
     """
 
@@ -48,6 +49,7 @@ class LogWeights:
     terms: Mapping[str, Array] = field(default_factory=dict)
     score: Array | None = None
     outside: tuple[str, ...] = ()
+    looking: tuple[str, ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -79,6 +81,7 @@ def log_weights(
     place = {"plate": objective.plate, "nesting": objective.max_plate_nesting, "args": args}
     draw = {"particles": objective.num_particles, "pathwise": objective.pathwise}
     outside: dict[str, None] = {}
+    looking: dict[str, None] = {}
 
     def one(key: Rng) -> dict[str, Any]:
         first, second = (None, None) if key is None else engine.random.split(key, 2)
@@ -88,7 +91,13 @@ def log_weights(
         p = engine.host.run(model, batch, rng=first, params=own, values=latent | q.rows, **place)
         both = (*p.values(), *q.values())
         outside.update({site.name: None for site in both if site.observed and not site.inside(objective.plate)})
-        return weigh(engine, objective, p, q)
+        weights = weigh(engine, objective, p, q)
+        if objective.num_particles == 1:  # several particles have told by themselves
+            look = {"params": own, **place}
+            looking.update(dict.fromkeys(_looking(engine, objective, guide, batch, q, rng=second, **look)))
+            looking.update(dict.fromkeys(_looking(engine, objective, model, batch, p, rng=first, **look)))
+            check_looking(engine, objective.plate, p, q, looking)
+        return weights
 
     if objective.num_global == 1:
         found = one(rng)
@@ -106,8 +115,20 @@ def log_weights(
         terms=found["terms"],
         score=found.get("score"),
         outside=tuple(outside),
+        looking=tuple(looking),
         state=state,
     )
+
+
+def _looking(
+    engine: Engine, objective: Any, program: Callable, batch: Mapping[str, Any], sites: Sites, **run: Any
+) -> tuple[str, ...]:
+    """The sites outside the plate that look at draws inside it, asked only where there are both."""
+    local = any(site.inside(objective.plate) and not site.observed for site in sites.values())
+    if not local or all(site.inside(objective.plate) for site in sites.values()):
+        return ()
+    found: tuple[str, ...] = engine.host.looking(program, batch, sites, **run)
+    return found
 
 
 def weigh(engine: Engine, objective: Any, p: Sites, q: Sites) -> dict[str, Any]:

@@ -184,7 +184,8 @@ class ProgramObjective(Objective):
         """-L / N: the rows of the batch stand for all N data.
 
         Raises:
-            ValueError: for observed sites outside the plate where the rows do not count alike: they cannot be scaled.
+            ValueError: for sites outside the plate that are observed, or look at the draws inside it, where the rows do
+                not count alike: they cannot be scaled.
         """
         engine = model.engine
         weights = self.weights(state, batch)
@@ -192,12 +193,23 @@ class ProgramObjective(Objective):
         with engine.host.bound():
             w = self.log_weights(engine, rng, model.model, model.guide, (), data)
         rows = num_rows(data) if mask is None else engine.xp.sum(mask)
-        if w.outside and not (mask is None and weights is None and rows == num_data):
+        if not (mask is None and weights is None and rows == num_data):
+            self._check_batch(w)
+        scale = w.scale * (num_data / rows) * (1.0 if weights is None else weights)
+        loss = -self.evaluate(engine, replace(w, scale=scale, mask=mask)) / num_data
+        return loss + self.penalties(model), state
+
+    def _check_batch(self, w: LogWeights) -> None:
+        """Check that what is outside the plate stays what it is where the rows of a batch stand for all data."""
+        if w.outside:
             raise ValueError(
                 f"expected observed sites inside the plate {self.plate!r}, got {list(w.outside)} outside it: a batch "
                 "stands for all data, and what is outside cannot be scaled; put them inside, or train on all rows at "
                 "once; terms of the parameters alone belong into `penalties`"
             )
-        scale = w.scale * (num_data / rows) * (1.0 if weights is None else weights)
-        loss = -self.evaluate(engine, replace(w, scale=scale, mask=mask)) / num_data
-        return loss + self.penalties(model), state
+        if w.looking:
+            raise ValueError(
+                f"expected latent sites outside the plate {self.plate!r} that look at no draw of a datum, got "
+                f"{list(w.looking)}: a batch has the draws of its own rows alone; put them inside, or train on all "
+                "rows at once"
+            )

@@ -5,7 +5,7 @@ What cannot is refused, by the name of the site.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.sites import Site, Sites
 
-__all__ = ["check_sites", "equal", "one_scale", "without_path"]
+__all__ = ["check_looking", "check_sites", "equal", "one_scale", "without_path"]
 
 
 def check_sites(p: Sites, q: Sites, objective: Any) -> None:
@@ -69,6 +69,23 @@ def _check_places(p: Sites, q: Sites, plate: str) -> None:
             f"expected a guide that draws {masses} for each datum, got one joint draw {joint} for all data: it has no "
             "weight for each datum; guide the sites inside the plate one by one (AutoNormal), or by a network"
         )
+
+
+def check_looking(engine: Engine, plate: str, p: Sites, q: Sites, names: Iterable[str]) -> None:
+    """Check that sites outside the plate that look at the draws inside it count as often as these.
+
+    Raises:
+        ValueError: for one where the rows stand for more data, whose draws it cannot look at.
+    """
+    local = next(site.scale for site in (*p.values(), *q.values()) if site.inside(plate))
+    for site in (sites[name] for name in names for sites in (p, q) if name in sites):
+        known = _readable(engine, local) and _readable(engine, site.scale)
+        if known and not equal(engine, site.scale, local):
+            raise ValueError(
+                f"expected sites outside the plate {plate!r} that look at no draw of a datum, where its rows stand for "
+                f"others, got {site.name!r} of the scale {_plain(engine, site.scale)} and rows of the scale "
+                f"{_plain(engine, local)}: put it inside the plate, or run on all rows at once"
+            )
 
 
 def without_path(objective: Any, q: Sites) -> list[str]:

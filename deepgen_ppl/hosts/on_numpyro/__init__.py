@@ -21,7 +21,7 @@ from deepgen_ppl.hosts.on_numpyro.mcmc import HostBlock, HostKernel
 from deepgen_ppl.hosts.on_numpyro.nets import NETWORKS, module
 from deepgen_ppl.hosts.on_numpyro.nuts import nuts
 from deepgen_ppl.hosts.on_numpyro.objective import HostContrastive, HostObjective, persistent
-from deepgen_ppl.hosts.on_numpyro.run import divergence, run
+from deepgen_ppl.hosts.on_numpyro.run import divergence, looking, run
 from deepgen_ppl.hosts.on_numpyro.trainer import OPTIMIZERS, Trainer
 from deepgen_ppl.hosts.on_numpyro.transform import HostTransform
 from deepgen_ppl.kernels.kernel import Kernel
@@ -99,6 +99,7 @@ ENGINE = Engine(
         marginal=Marginal,
         kernel=HostKernel,
         run=run,
+        looking=looking,
         divergence=divergence,
         nuts=nuts,
         trainer=Trainer,

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from numpyro import handlers
 from numpyro.distributions import kl
 from numpyro.primitives import Messenger
 
 from deepgen_ppl.sites import Plate, Site, Sites
 
-__all__ = ["divergence", "run"]
+__all__ = ["divergence", "looking", "run"]
+
+
+class Looking(ValueError):
+    """What has one value for all particles looks at the draws of each: the sites of these names, where it is sites."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(
+            "expected sites outside the data plate that look at no draw of a datum, got "
+            f"{', '.join(map(repr, names or ['a mutable site']))}: with several particles they have no one value; put "
+            "them inside the plate, or use num_particles=1"
+        )
 
 
 class Keys(Messenger):
@@ -135,7 +149,7 @@ def _mapped(once: Callable, num: int, rng: jax.Array | None, draws: Mapping[str,
         out = jax.vmap(arrays, out_axes=axes)(each)
     except ValueError as error:
         if "at vmap out_axes" in str(error):
-            raise _refusal(str(error), seen) from None
+            raise Looking([name for name in seen if f"['{name}']" in str(error)]) from None
         raise
     read = out["local"] | out["shared"]
 
@@ -153,13 +167,36 @@ def _arrays(site: Site) -> dict[str, Any]:
     return read if site.observed else read | {"fn": site.fn}
 
 
-def _refusal(text: str, seen: Mapping[str, Site]) -> ValueError:
-    """What `vmap` says of an output that differs between particles, in the words of the program."""
-    names = [name for name in seen if f"['{name}']" in text] or ["a mutable site"]
-    return ValueError(
-        f"expected sites outside the data plate that look at no draw of a datum, got {', '.join(map(repr, names))}: "
-        "with several particles they have no one value; put them inside the plate, or use num_particles=1"
-    )
+def looking(
+    program: Callable,
+    batch: Mapping[str, Any],
+    sites: Sites,
+    *,
+    rng: jax.Array | None = None,
+    params: Mapping[str, Any] | None = None,
+    plate: str = "data",
+    nesting: int = 1,
+    args: tuple = (),
+) -> tuple[str, ...]:
+    """Sites outside the plate that look at a draw inside it; see `Host`. It is traced with two particles, never run."""
+
+    def twice(site: Site) -> Site:
+        if not site.inside(plate):
+            return site
+        return dataclasses.replace(site, value=jnp.stack([site.value] * 2), particles=2)
+
+    values = {name: twice(site) for name, site in sites.items() if not site.observed} | sites.rows
+
+    def traced() -> None:
+        run(program, batch, rng=rng, params=params, values=values, plate=plate, nesting=nesting, args=args)
+
+    try:
+        jax.eval_shape(traced)
+    except Looking as found:
+        return tuple(name for name in found.names if not sites[name].inside(plate))
+    except Exception:  # a program that JAX cannot map is run with one particle alone
+        return ()
+    return ()
 
 
 def divergence(q: Site, p: Site) -> jax.Array:

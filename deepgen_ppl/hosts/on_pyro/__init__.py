@@ -16,6 +16,7 @@ from torch.distributions import constraints
 from deepgen_ppl.engine import Engine, Host
 from deepgen_ppl.hosts.on_pyro.arrays import ARRAYS, CONTROL, RANDOM, SPECIAL
 from deepgen_ppl.hosts.on_pyro.distribution import Marginal, Spin, draw, seeded
+from deepgen_ppl.hosts.on_pyro.looking import looking
 from deepgen_ppl.hosts.on_pyro.mcmc import HostKernel
 from deepgen_ppl.hosts.on_pyro.nets import NETWORKS, held, module
 from deepgen_ppl.hosts.on_pyro.nuts import nuts
@@ -139,6 +140,7 @@ ENGINE = Engine(
         marginal=Marginal,
         kernel=HostKernel,
         run=run,
+        looking=looking,
         divergence=divergence,
         nuts=nuts,
         trainer=Trainer,

@@ -20,7 +20,7 @@ from deepgen_ppl.hosts.on_pyro.distribution import seeded
 from deepgen_ppl.hosts.on_pyro.threads import one_at_a_time
 from deepgen_ppl.sites import Plate, Site, Sites
 
-__all__ = ["divergence", "run"]
+__all__ = ["Given", "alike", "divergence", "remembered", "run", "site_of", "traced"]
 
 
 class Particles(Messenger):
@@ -110,7 +110,7 @@ class Axis:
         return x.expand(self.num, *rest)
 
 
-def _trace(
+def traced(
     program: Callable, batch: Mapping[str, Any], args: tuple, handlers: list[Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(sample sites, rows of subsampled plates) of one run under these handlers, the first outermost."""
@@ -123,7 +123,8 @@ def _trace(
     return {n: m for n, m in sites.items() if n not in rows}, rows
 
 
-def _site(name: str, msg: dict, axis: Axis | None) -> Site:
+def site_of(name: str, msg: dict, axis: Axis | None) -> Site:
+    """The site of a node of the host's trace."""
     fn = msg["fn"] if msg["mask"] is None else msg["fn"].mask(msg["mask"])
     plates = tuple(Plate(f.name, f.dim, f.size) for f in msg["cond_indep_stack"] if f.dim is not None)
     value, score, num = msg["value"], (lambda: fn.log_prob(msg["value"])), None
@@ -161,26 +162,29 @@ def run(
     handlers = [] if rng is None else [seeded(rng)]
     handlers += [Constants(given, pathwise=pathwise), Given(params or {}, given)]
     handlers += [] if axis is None else [Particles(axis.num, plate, nesting)]
-    found, rows = _trace(program, batch, args, handlers)
-    sites = Sites({name: _site(name, msg, axis) for name, msg in found.items()}, rows, {})
+    found, rows = traced(program, batch, args, handlers)
+    sites = Sites({name: site_of(name, msg, axis) for name, msg in found.items()}, rows, {})
     if axis is not None:
-        shapes = tuple((k, getattr(v, "shape", None)) for k, v in (*enumerate(args), *batch.items()))
-        seen, case = _checked(program), (getattr(program, "__func__", None), shapes, axis.num, plate, nesting)
+        seen, case = remembered(program, batch, args, axis.num, plate, nesting)
         if case not in seen:
             _check_one_by_one(program, batch, args, params or {}, sites)
-            seen.add(case)
+            seen[case] = ()
     return sites
 
 
-_CHECKED: weakref.WeakKeyDictionary[Any, set] = weakref.WeakKeyDictionary()
+_FOUND: weakref.WeakKeyDictionary[Any, dict[tuple, tuple[str, ...]]] = weakref.WeakKeyDictionary()
 
 
-def _checked(program: Callable) -> set:
-    """What has been scored one by one of the owner of a program: (function, shapes, axis)."""
+def remembered(
+    program: Callable, batch: Mapping[str, Any], args: tuple, *how: Any
+) -> tuple[dict[tuple, tuple[str, ...]], tuple]:
+    """What has been found of the owner of a program by running it once more, and the case that this run is."""
+    shapes = tuple((k, getattr(v, "shape", None)) for k, v in (*enumerate(args), *batch.items()))
+    case = (getattr(program, "__func__", None), shapes, *how)
     try:
-        return _CHECKED.setdefault(getattr(program, "__self__", program), set())
-    except TypeError:  # an owner that cannot be remembered is checked every time
-        return set()
+        return _FOUND.setdefault(getattr(program, "__self__", program), {}), case
+    except TypeError:  # an owner that cannot be remembered is looked at every time
+        return {}, case
 
 
 def _check_one_by_one(
@@ -197,11 +201,11 @@ def _check_one_by_one(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for k in range(2):
             values = {n: s.value[k] if s.particles else s.value for n, s in latent.items()} | sites.rows
-            alone, _ = _trace(program, batch, args, [Given(params, values)])
+            alone, _ = traced(program, batch, args, [Given(params, values)])
             for name, site in sites.items():
                 side = among[name][k] if site.particles else among[name]
-                one = _site(name, alone[name], None).log_prob if name in alone else None
-                if one is None or not _alike(side, one):
+                one = site_of(name, alone[name], None).log_prob if name in alone else None
+                if one is None or not alike(side, one):
                     raise ValueError(
                         f"expected the site {name!r} to have the same log-probability for a particle alone and among "
                         f"others along an axis left of all plates, got {_summary(one)} and {_summary(side)}: index "
@@ -209,8 +213,9 @@ def _check_one_by_one(
                     )
 
 
-def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
-    tolerance = torch.finfo(a.dtype).eps ** 0.5
+def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors differ by no more than rounding."""
+    tolerance = torch.finfo(a.dtype if a.is_floating_point() else torch.float32).eps ** 0.5
     return a.shape == b.shape and torch.allclose(a, b.to(a.dtype), rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
