@@ -152,7 +152,7 @@ class Networks:
     """Native networks (torch `nn.Module`; flax `nnx.Module` or a callable pytree of arrays).
 
     A network has trained arrays and constants: buffers, variables that are no parameters, frozen parameters. It may not
-    have a state that changes as it runs.
+    have a state that changes as it runs, and maps row by row.
 
     Attributes:
         mlp: `(rng, sizes, activation, dtype)` -> multilayer perceptron.

@@ -1,5 +1,6 @@
 """The state of a program: networks, machines, arrays and constants of its own, on both hosts and in files."""
 
+import contextlib
 import copy
 import pickle
 
@@ -459,6 +460,132 @@ def test_a_network_with_batch_norm_is_refused_and_left_alone(dg, param_store):
 
 
 # -- means and scales from the decoder ---------------------------------------------------------------------------------
+
+
+def networks_on_jax():
+    """Name -> (network of four numbers, whether it mixes the rows of a batch)."""
+    import jax
+    from flax import nnx
+
+    class Of(nnx.Module):
+        def __init__(self, fn):
+            self.linear, self.fn = nnx.Linear(4, 4, rngs=nnx.Rngs(0)), fn
+
+        def __call__(self, x):
+            return self.fn(self.linear(x))
+
+    def grouped(x):
+        return nnx.GroupNorm(4, num_groups=2, rngs=nnx.Rngs(0))(x)
+
+    @jax.tree_util.register_pytree_node_class
+    class Centered:
+        def __init__(self, weight):
+            self.weight = weight
+
+        def tree_flatten(self):
+            return (self.weight,), None
+
+        @classmethod
+        def tree_unflatten(cls, aux, children):
+            return cls(*children)
+
+        def __call__(self, x):
+            return (x - x.mean(0)) @ self.weight
+
+    return {
+        "batch norm": (Of(lambda x: jax.nn.standardize(x, axis=0)), True),
+        "softmax over the batch": (Of(lambda x: jax.nn.softmax(x, axis=0)), True),
+        "running sum": (Of(lambda x: jax.numpy.cumsum(x, axis=0)), True),
+        "the row before": (Of(lambda x: jax.numpy.roll(x, 1, axis=0)), True),
+        "a tree": (Centered(jax.numpy.eye(4)), True),
+        "layer norm": (nnx.Sequential(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), nnx.LayerNorm(4, rngs=nnx.Rngs(0))), False),
+        "group norm": (Of(grouped), False),
+        "instance norm": (Of(lambda x: jax.nn.standardize(x.reshape(-1, 2, 2), axis=2).reshape(x.shape)), False),
+        "softmax": (Of(lambda x: jax.nn.softmax(x, axis=-1)), False),
+    }
+
+
+def networks_on_torch():
+    """The same."""
+    import torch
+    from torch import nn
+
+    class Of(nn.Module):
+        def __init__(self, fn):
+            super().__init__()
+            self.linear, self.fn = nn.Linear(4, 4), fn
+
+        def forward(self, x):
+            return self.fn(self.linear(x))
+
+    split = (nn.Unflatten(1, (2, 2)), nn.Flatten(1))
+    return {
+        "batch norm": (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)), True),
+        "softmax over the batch": (Of(lambda x: x.softmax(0)), True),
+        "running sum": (Of(lambda x: x.cumsum(0)), True),
+        "the row before": (Of(lambda x: x.roll(1, 0)), True),
+        "a tree": (Of(lambda x: x - x.mean(0)), True),
+        "layer norm": (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), False),
+        "group norm": (nn.Sequential(nn.Linear(4, 4), nn.GroupNorm(2, 4)), False),
+        "instance norm": (nn.Sequential(nn.Linear(4, 4), split[0], nn.InstanceNorm1d(2), split[1]), False),
+        "softmax": (Of(lambda x: torch.softmax(x, -1)), False),
+    }
+
+
+ROWS = ["batch norm", "softmax over the batch", "running sum", "the row before", "a tree"]
+ROWS += ["layer norm", "group norm", "instance norm", "softmax"]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_network_that_mixes_rows_is_refused(dg, name):
+    """Where it keeps nothing of them too, and whichever call comes first; norms within a row are taken."""
+    net, mixes = (networks_on_jax if dg.engine.name == "numpyro" else networks_on_torch)()[name]
+    x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    program = dg.VAE.init(dg.Gaussian(4), 2, (3,), rng=0, encoder=net)
+    uses = (
+        lambda: program.encode(x),
+        lambda: dg.fit(program, x, epochs=1, progress=False),
+        lambda: dg.bounds(program, x, rng=0, options=dg.BoundsOptions(num_particles=2)),
+    )
+    for use in uses if name == "batch norm" else uses[1:2]:
+        with expect_mixed(mixes):
+            use()
+
+
+def expect_mixed(mixes):
+    sentence = "got .* with outputs of a row that depend on the other rows of its batch"
+    return pytest.raises(TypeError, match=sentence) if mixes else contextlib.nullcontext()
+
+
+def test_rows_are_compared_once(dg):
+    """The check costs no step anything, also where all rows are alike."""
+    calls = []
+    if dg.engine.name == "numpyro":
+        from flax import nnx
+
+        class Counted(nnx.Linear):
+            def __call__(self, x):
+                calls.append(len(x))
+                return super().__call__(x)
+
+        net = Counted(4, 4, rngs=nnx.Rngs(0))
+    else:
+        import torch
+
+        class Counted(torch.nn.Linear):
+            def forward(self, x):
+                calls.append(len(x))
+                return super().forward(x)
+
+        net = Counted(4, 4)
+    program = dg.VAE.init(dg.Gaussian(4), 2, (3,), rng=0, encoder=net)
+    x = np.ones((7, 4), np.float32)
+    program.encode(x)
+    first = len(calls)
+    for _ in range(3):
+        program.encode(x)
+    assert first > 1
+    assert len(calls) == first + 3
 
 
 def test_gaussian_with_the_scale_of_the_network(dg, double, param_store):

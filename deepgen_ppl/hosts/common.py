@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_shapes", "impure", "native"]
+__all__ = ["MIXED", "check_shapes", "impure", "native"]
 
 
 def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]]) -> None:
@@ -32,12 +32,16 @@ def native(x: Any) -> np.ndarray:
     return np.array(x, dtype, order="C")  # a copy: a reversed array of one row counts as contiguous
 
 
+MIXED = "outputs of a row that depend on the other rows of its batch"
+"""What is said of a network that mixes rows."""
+
+
 def impure(kind: str, what: str) -> TypeError:
     """What is raised for a network that is no function of its input and its arrays.
 
     Args:
         kind: class of the network.
-        what: what differed: "other outputs for equal inputs", or names of arrays that it changed.
+        what: what differed: "other outputs for equal inputs", `MIXED`, or names of arrays that it changed.
     """
     return TypeError(
         f"expected a network that gives equal outputs for equal inputs and changes none of its arrays, got {kind} with "

@@ -17,6 +17,7 @@ from flax import nnx
 from deepgen_ppl.engine import Networks
 from deepgen_ppl.hosts.common import impure
 from deepgen_ppl.hosts.on_numpyro.arrays import asarray
+from deepgen_ppl.hosts.on_numpyro.rows import check_rows
 
 __all__ = ["NETWORKS", "Net", "module"]
 
@@ -220,12 +221,14 @@ def _common(name: str) -> str:
     return f"{head}{dot}weight" if last == "kernel" else name
 
 
-def flatten_leading(net: Any, event_dim: int) -> Callable:
-    """The network as a function of arrays with any number of leading axes."""
+def flatten_leading(net: Net, event_dim: int) -> Callable:
+    """The network as a function of arrays with any number of leading axes, which must not mix rows."""
 
     def apply(x: jax.Array) -> jax.Array:
         lead, event = x.shape[: x.ndim - event_dim], x.shape[x.ndim - event_dim :]
-        out = net(x.reshape((math.prod(lead), *event)))
+        rows = x.reshape((math.prod(lead), *event))
+        check_rows(net, rows)
+        out = net(rows)
         return out.reshape((*lead, *out.shape[1:]))
 
     return apply

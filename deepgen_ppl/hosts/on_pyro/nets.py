@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from deepgen_ppl.engine import Networks
-from deepgen_ppl.hosts.common import impure
+from deepgen_ppl.hosts.common import MIXED, impure
 from deepgen_ppl.hosts.on_pyro.arrays import ARRAYS
 from deepgen_ppl.hosts.on_pyro.objective import registered
 
@@ -142,30 +142,42 @@ def from_canonical(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> nn.Modul
     return with_arrays(net, {k: torch.tensor(np.asarray(a, order="C")).to(own[k].device) for k, a in new.items()})
 
 
-_PURE: weakref.WeakKeyDictionary[nn.Module, tuple[bool, ...]] = weakref.WeakKeyDictionary()
-"""Networks that were found to be functions of their input, with the modes that their modules were in."""
+_PURE: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[bool, ...], bool]] = weakref.WeakKeyDictionary()
+"""Networks that were found to be functions of a row: the modes that their modules were in, and whether rows stood
+beside each other."""
 
 
 def check_pure(net: nn.Module, x: torch.Tensor) -> None:
-    """Check, once a network and mode, that it is a function of its input: a copy is run twice.
+    """Run a copy of a network on equal inputs and on other rows, the first time that it is called.
 
     Raises:
         TypeError: if outputs differ, or an array of the copy has changed.
     """
-    modes = tuple(m.training for m in net.modules())
-    if _PURE.get(net) == modes or not ARRAYS.is_concrete(x):
+    found = (tuple(m.training for m in net.modules()), len(x) > 1)
+    if _PURE.get(net) in (found, (found[0], True)) or not ARRAYS.is_concrete(x):
         return
     twin = with_arrays(net, {k: t.detach() for k, t in arrays_of(net).items()})
     before = {k: t.clone() for k, t in arrays_of(twin).items()}
     with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        first, second = twin(x), twin(x)
+        first, second, beside = twin(x), twin(x), twin(_other_rows(x))
     kind = type(net).__name__
     same = {k: torch.allclose(t, before[k], rtol=0, atol=0, equal_nan=True) for k, t in arrays_of(twin).items()}
     if changed := sorted(k for k, kept in same.items() if not kept):
         raise impure(kind, f"changes of {', '.join(changed)}")
     if not torch.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True):
         raise impure(kind, "other outputs for equal inputs")
-    _PURE[net] = modes
+    size = float(first.nan_to_num().abs().amax()) if first.numel() else 0.0
+    if len(x) > 1 and not torch.allclose(first[-1], beside[-1], rtol=1e-3, atol=1e-4 * size, equal_nan=True):
+        raise impure(kind, MIXED)
+    _PURE[net] = found
+
+
+def _other_rows(x: torch.Tensor) -> torch.Tensor:
+    """The last row, where all others are it as well, or are it no more."""
+    others = x[-1:].repeat(len(x), *(1,) * (x.dim() - 1))
+    if torch.equal(others, x) and x.is_floating_point():
+        others[:-1] += 1.0
+    return others
 
 
 def flatten_leading(net: Callable, event_dim: int, checked: nn.Module) -> Callable:
