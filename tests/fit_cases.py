@@ -4,15 +4,12 @@ import dataclasses
 import functools
 
 import numpy as np
+from helpers import numpy
 
 from deepgen_ppl.objectives.objective import Objective
 
 X = np.random.default_rng(0).integers(0, 2, (10, 6)).astype(np.float32)
 BATCHES = [X[:4], X[4:8], X[8:]]
-
-
-def numpy(dg, x):
-    return dg.engine.arrays.to_numpy(x)
 
 
 def values(dg, model):

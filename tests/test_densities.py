@@ -3,10 +3,7 @@
 import numpy as np
 import program_cases as cases
 import pytest
-
-
-def numpy(dg, x):
-    return dg.engine.arrays.to_numpy(x)
+from helpers import numpy
 
 
 def flow(dg):

@@ -12,7 +12,6 @@ from fit_cases import (
     X,
     assert_identical,
     bias,
-    numpy,
     one_hot_rbm,
     options,
     rbm,
@@ -22,6 +21,7 @@ from fit_cases import (
     vae,
     values,
 )
+from helpers import numpy
 
 from deepgen_ppl.array_files import read_arrays
 from deepgen_ppl.training.method import Fit, Method

@@ -9,15 +9,12 @@ import contextlib
 import numpy as np
 import pytest
 from gates import gate_mean, sampled
+from helpers import array
 from scipy import stats
 
 X = np.array([0.5, -1.0, 2.0, 0.3])
 LOG_P = stats.norm(0, 2**0.5).logpdf(X)
 S = 0.5**0.5
-
-
-def array(dg, x, dtype="float32"):
-    return dg.engine.arrays.asarray(np.asarray(x, dtype))
 
 
 class Host:

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers import numpy
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -42,10 +43,6 @@ MODELS = {
         dg.Categorical(3, 4), 2, (5,), rng=0, num_covariates=2, activation="relu"
     ),
 }  # fmt: skip
-
-
-def numpy(dg, x):
-    return dg.engine.arrays.to_numpy(x)
 
 
 def like(dg, model, x):

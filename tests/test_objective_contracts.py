@@ -24,7 +24,7 @@ def parts(dg, name):
     return case.model(dg, "float64"), case.build(dg), dg.sgd(RATE)
 
 
-def numpy(dg, tree):
+def copies(dg, tree):
     return {k: dg.engine.arrays.to_numpy(v).copy() for k, v in tree.items()}
 
 
@@ -60,7 +60,7 @@ def step_by_hand(dg, name, data, mask=None):
     batch = batch_of(dg, model, {model.data_name if k == "x" else k: v for k, v in data.items()})
     mask = None if mask is None else dg.engine.arrays.asarray(np.asarray(mask, float), like=model.like)
     model, value, grads, after = stepper(dg, name)(model, batch, mask)
-    return model, float(value), numpy(dg, grads), after
+    return model, float(value), copies(dg, grads), after
 
 
 def assert_same(a, b, factor=1.0):
@@ -93,7 +93,7 @@ def test_a_step_of_fit_is_the_gradient_of_the_loss(dg, double, name):
     start, objective, optimizer = parts(dg, name)
     fit = dg.fit(start, [X], objective=Quiet(objective, dg.engine), optimizer=optimizer, epochs=1, progress=False)
     model, value, grads, _ = step_by_hand(dg, name, {"x": X})
-    before, got = numpy(dg, model.params), numpy(dg, fit.model.params)
+    before, got = copies(dg, model.params), copies(dg, fit.model.params)
     for k, g in grads.items():
         np.testing.assert_allclose(got[k], before[k] - RATE * g, **TOL, err_msg=k)
     assert max(np.abs(g).max() for g in grads.values()) > 1e-3

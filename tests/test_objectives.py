@@ -10,6 +10,7 @@ import functools
 import numpy as np
 import pytest
 from gates import GateError, gate_mean, sampled
+from helpers import array
 from scipy import integrate, special, stats
 
 from deepgen_ppl.objectives import iwae
@@ -58,10 +59,6 @@ def test_the_integral_is_the_expectation():
 
 
 # -- programs and estimates --------------------------------------------------------------------------------------------
-
-
-def array(dg, x):
-    return dg.engine.arrays.asarray(np.asarray(x, np.float32))
 
 
 def conjugate(dg, m=M, s=S, **plate):

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from gates import gate, gate_mean, sampled
+from helpers import numpy
 from scipy import stats
 
 from deepgen_ppl.directed.program import Program
@@ -67,10 +68,6 @@ def bound(dg, family):
 @pytest.fixture(params=[Shared, WithLocal], ids=["global", "with_local"])
 def program(dg, request):
     return bound(dg, request.param)
-
-
-def numpy(dg, x):
-    return dg.engine.arrays.to_numpy(x)
 
 
 def test_log_likelihood_of_each_draw(dg, program):

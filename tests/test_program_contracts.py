@@ -5,13 +5,10 @@ import pickle
 import numpy as np
 import program_cases as cases
 import pytest
+from helpers import numpy
 from program_cases import CASES, N
 
 NAMES = [pytest.param(n, marks=[pytest.mark.slow] if case.variant else []) for n, case in CASES.items()]
-
-
-def numpy(dg, x):
-    return dg.engine.arrays.to_numpy(x)
 
 
 def given(dg, values, dtype="float64"):

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import oracles
 import pytest
+from helpers import array, numpy
 from oracles import BINARY, Oracle
 from scipy import special, stats
 
@@ -24,14 +25,6 @@ ARRAYS = {
     "shift": RNG.normal(size=3),
 }
 """Arrays of `Everything` under the common names; `shift` is not trained."""
-
-
-def numpy(dg, x):
-    return dg.engine.arrays.to_numpy(x)
-
-
-def array(dg, x, dtype="float32"):
-    return dg.engine.arrays.asarray(np.asarray(x, dtype))
 
 
 def family(dg):

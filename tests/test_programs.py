@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from gates import gate_mean, sampled
+from helpers import array, numpy
 from scipy import special, stats
 
 N, D = 5, 2
@@ -18,14 +19,6 @@ KINDS = {
     "covariates": ("Bernoulli", (6,), {}, 3),
     "categorical_covariates": ("Categorical", (3,), {"num_states": 4}, 3),
 }
-
-
-def numpy(dg, x):
-    return dg.engine.arrays.to_numpy(x)
-
-
-def array(dg, x, dtype="float32"):
-    return dg.engine.arrays.asarray(np.asarray(x, dtype))
 
 
 def sizes(kind):
