@@ -18,8 +18,11 @@ __all__ = ["loader", "save"]
 
 FORMAT = 3
 
-SIZES = {"hidden", "latent", "num_covariates", "num_states", "size", "sizes"}
+SIZES = {"block", "hidden", "latent", "num_covariates", "num_states", "size", "sizes"}
 """What files call the sizes of layers and networks."""
+
+LAYER = 2**24
+"""Units of a layer of a machine that are taken on trust: biases may be shared, and little memory belongs to a layer."""
 
 
 def save(model: Any, path: str | Path) -> None:
@@ -91,14 +94,14 @@ def _check_values(arrays: Mapping[str, np.ndarray], where: str) -> None:
 
 
 def _check_sizes(config: Any, numbers: int) -> None:
-    """Check, before memory is taken, that no layer is larger than all arrays of the file together.
+    """Check, before memory is taken, that no layer is larger than all arrays of the file together, or `LAYER`.
 
     Raises:
         ValueError: naming the size.
     """
     for key, value in config.items() if isinstance(config, dict) else enumerate(config):
         if isinstance(value, dict | list):
-            _check_sizes(value, numbers)
+            _check_sizes(value, max(numbers, LAYER) if key == "layers" else numbers)
         sizes = value if isinstance(value, list) else [value]
         weights = [a * b for a, b in itertools.pairwise(sizes)] if all(isinstance(n, int) for n in sizes) else []
         if key in SIZES and any(isinstance(n, int) and n > numbers for n in (*sizes, *weights)):

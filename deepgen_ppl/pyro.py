@@ -47,11 +47,13 @@ from deepgen_ppl.objectives.vimco import VIMCO as _VIMCO
 from deepgen_ppl.objectives.wake_sleep import WakeSleep as _WakeSleep
 from deepgen_ppl.training.fit import Fit, Validation, fit
 from deepgen_ppl.training.posterior import Posterior
+from deepgen_ppl.undirected.convolutional_rbm import ConvolutionalRBM as _ConvolutionalRBM
 from deepgen_ppl.undirected.dbm import DBM as _DBM
 from deepgen_ppl.undirected.discriminative_rbm import DiscriminativeRBM as _DiscriminativeRBM
 from deepgen_ppl.undirected.gated_rbm import GatedRBM as _GatedRBM
 from deepgen_ppl.undirected.rbm import RBM as _RBM
 from deepgen_ppl.undirected.rbm import GaussianBernoulliRBM as _GaussianBernoulliRBM
+from deepgen_ppl.units.at_most_one import AtMostOne
 from deepgen_ppl.units.base import Unit
 from deepgen_ppl.units.bernoulli import Bernoulli
 from deepgen_ppl.units.binomial import Binomial
@@ -61,6 +63,7 @@ from deepgen_ppl.units.poisson import Poisson
 from deepgen_ppl.units.spin import Spin
 
 __all__ = [
+    "AtMostOne",
     "BayesianRegression",
     "Bernoulli",
     "Bias",
@@ -75,6 +78,7 @@ __all__ = [
     "Contrastive",
     "ContrastiveDivergence",
     "Convolution",
+    "ConvolutionalRBM",
     "DBM",
     "DLGM",
     "Dense",
@@ -141,6 +145,9 @@ class GaussianBernoulliRBM(_GaussianBernoulliRBM, engine=_ENGINE): ...
 
 
 class DBM(_DBM, engine=_ENGINE): ...
+
+
+class ConvolutionalRBM(_ConvolutionalRBM, engine=_ENGINE): ...
 
 
 class DiscriminativeRBM(_DiscriminativeRBM, engine=_ENGINE): ...

@@ -143,6 +143,17 @@ def discriminative_rbm(dg, params, constants):
     return dg.DiscriminativeRBM.init(3, 3, 2, rng=0, dtype=dtype).with_params(params).with_constants(constants)
 
 
+def convolutional_rbm(pool, **visible):
+    """Builder of `dg.ConvolutionalRBM` for one image of three rows and columns, with the scale of real pixels."""
+
+    def build(dg, params, _):
+        unit = {k: dg.Gaussian(9, scale) for k, scale in visible.items()}
+        w, b, c = (params[k] for k in ("v-h.weight", "h.bias", "v.bias"))
+        return dg.ConvolutionalRBM(w, c, b, image=(1, 3, 3), pool=pool, **unit)
+
+    return build
+
+
 def third_order(dg):
     """A term of three layers, and a dense one that shares two of them."""
     return [dg.ThirdOrder(("v", "x", "h")), dg.Dense(("h", "v"))]
@@ -231,6 +242,17 @@ CASES: dict[str, Case] = {
         terms(convolution, v=("Bernoulli", 6), h=("Bernoulli", 4)), oracles.energy_convolution,
         {"v": (6, BINARY), "h": (4, BINARY)}, draw(24, {"v.bias": 1, "h.bias": 2, "v-h.weight": (2, 1, 2, 2)}),
         offsets(24, {"v": 6}), recenters=False,
+    ),
+    "convolutional_rbm": Case(
+        convolutional_rbm(2), oracles.energy_convolutional_rbm((1, 3, 3), 2),
+        {"v": (9, BINARY), "h": (1, np.arange(5.0))},
+        draw(31, {"v.bias": 1, "h.bias": 1, "v-h.weight": (1, 1, 2, 2)}), {}, recenters=False,
+    ),
+    "convolutional_rbm_gaussian": Case(
+        convolutional_rbm(2, visible=0.7), oracles.energy_convolutional_rbm((1, 3, 3), 2),
+        {"v": (9, None), "h": (2, np.arange(5.0))},
+        draw(32, {"v.bias": 1, "h.bias": 2, "v-h.weight": (2, 1, 2, 2)}), {"v.log_sigma": np.full(9, np.log(0.7))},
+        recenters=False,
     ),
     "sparse": Case(
         terms(lambda dg: [dg.Sparse(("v", "h"), edges=EDGES, shape=(4, 3))], v=("Bernoulli", 4), h=("Spin", 3)),

@@ -183,6 +183,44 @@ def energy_convolution(params, state):
     return total
 
 
+def pooled_maps(h, maps, pool):
+    """Units h[k][i][j] of blocks numbered map by map and row by row: 0 is all off, n the n-th unit, row by row."""
+    filters, rows, columns = maps
+    on = np.zeros(maps)
+    for k in range(filters):
+        for i in range(rows):
+            for j in range(columns):
+                block = (k * (rows // pool) + i // pool) * (columns // pool) + j // pool
+                on[k, i, j] = h[block] == 1 + (i % pool) * pool + j % pool
+    return on
+
+
+def energy_convolutional_rbm(image, pool):
+    """E = -sum_k,ij h^k_ij [sum_c,rs W^(k,c)_rs v^c_(i+r,j+s) + b_k] - sum_c c_c sum_ij v^c_ij: Lee et al., eq. 1.
+
+    By their section 3.3 at most one unit of each block of pool x pool is on. Real pixels have v^2 / (2 sigma^2).
+    """
+
+    def energy(params, state):
+        w, b, c = params["v-h.weight"], params["h.bias"], params["v.bias"]
+        v, side = np.reshape(state["v"], image), w.shape[2]
+        maps = (w.shape[0], image[1] - side + 1, image[2] - side + 1)
+        h, total = pooled_maps(state["h"], maps, pool), 0.0
+        for channel in range(image[0]):
+            total -= c[channel] * v[channel].sum()
+        for k, i, j in np.argwhere(h):
+            total -= b[k]
+            for channel in range(image[0]):
+                for r in range(side):
+                    for s in range(side):
+                        total -= w[k, channel, r, s] * v[channel, i + r, j + s]
+        for i in range(len(params.get("v.log_sigma", ()))):
+            total += state["v"][i] ** 2 / (2 * np.exp(2 * params["v.log_sigma"][i]))
+        return total
+
+    return energy
+
+
 def energy_sparse(edges):
     """E = -sum_l b_l (s_l - mu_l) - sum_e w_e (v_i(e) - mu_i(e)) (h_j(e) - nu_j(e)) over the edges e = (i, j)."""
 

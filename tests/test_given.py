@@ -206,11 +206,11 @@ def test_all_layers_given_are_refused(dg, name):
         m.given({"nowhere": m.like})
     first = m.structure.visible
     with pytest.raises(ValueError, match=rf"expected {first} of shape"):
-        m.given({first: np.zeros((2, 9))})
+        m.given({first: np.zeros((2, 11))})
     with pytest.raises(ValueError, match=r"expected masks of layers that are given, \['v'\], got \['h'\]"):
         m.given({"v": states_of(name, 2)["v"]}, missing={"h": np.zeros((2, 1))})
-    with pytest.raises(ValueError, match=r"expected missing\['v'\] of shape \(2, .*\), got \(2, 9\)"):
-        m.given({"v": states_of(name, 2)["v"]}, missing={"v": np.zeros((2, 9))})
+    with pytest.raises(ValueError, match=r"expected missing\['v'\] of shape \(2, .*\), got \(2, 11\)"):
+        m.given({"v": states_of(name, 2)["v"]}, missing={"v": np.zeros((2, 11))})
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if CASES[n].finite])

@@ -26,6 +26,9 @@ MODELS = {
         rng=0, visible=4, hidden=3, visible_scale=None, data=REAL, weight_scale=0.5
     ),
     "dbm": lambda dg: dg.DBM.init(rng=0, visible=6, hidden=(3, 2), data=X, weight_scale=0.5),
+    "convolutional_rbm": lambda dg: dg.ConvolutionalRBM.init(
+        rng=0, image=(1, 5, 7), filters=2, kernel=2, pool=2, weight_scale=0.5
+    ),
     "machine": lambda dg: dg.BoltzmannMachine(
         {"v": dg.Bernoulli(6), "h": dg.Bernoulli(2), "c": dg.Gaussian(2, scale=None)},
         [dg.Dense(("v", "h")), dg.Dense(("c", "h"))],
@@ -284,7 +287,7 @@ def wrong_configs(config):
                 yield changed
 
 
-@pytest.mark.parametrize("name", ["rbm", "gaussian_rbm", "vae"])
+@pytest.mark.parametrize("name", ["rbm", "gaussian_rbm", "convolutional_rbm", "vae"])
 def test_a_hostile_file_ends_in_a_sentence(dg, tmp_path, name):
     """Whatever a file says of a model, it loads as something of its own shapes or is refused."""
     path = tmp_path / "model"
@@ -321,6 +324,13 @@ def test_a_size_that_the_arrays_do_not_have_takes_no_memory(dg, tmp_path):
         options = meta["config"]["options"] | {"latent" if name == "latent" else "likelihood": option}
         array_files.write_arrays(path, arrays, meta | {"config": meta["config"] | {"options": options}})
         with pytest.raises(ValueError, match=f"expected arrays of the size that the file gives for '{name}'"):
+            dg.load(path)
+    dg.save(MODELS["convolutional_rbm"](dg), path)
+    arrays, meta = array_files.read_arrays(path)
+    for size, message in ((10**9, "arrays of the size that the file gives for 'size'"), (10**7, "repeats that divide")):
+        layers = [["v", {"kind": "Bernoulli", "size": size}], *meta["config"]["layers"][1:]]
+        array_files.write_arrays(path, arrays, meta | {"config": meta["config"] | {"layers": layers}})
+        with pytest.raises(ValueError, match=f"expected {message}"):
             dg.load(path)
 
 

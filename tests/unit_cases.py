@@ -63,6 +63,11 @@ UNITS: dict[str, UnitCase] = {
         lambda x, eta, _: special.log_softmax(eta)[x.astype(int)], STATES,
         (3.0, "expected integers from 0 to 2 for Categorical units, got values such as 2, 3"),
     ),
+    "at_most_one": UnitCase(
+        lambda dg, size: dg.AtMostOne(size, 3), np.arange(4.0),
+        lambda x, eta, _: special.log_softmax([0.0, *eta])[x.astype(int)], STATES,
+        (4.0, r"expected 0 \(all off\) or the unit that is on, 1 to 3, for AtMostOne units, got values such as"),
+    ),
     "binomial": UnitCase(
         lambda dg, size: dg.Binomial(size, 3), np.arange(4.0),
         lambda x, eta, _: stats.binom(3, special.expit(eta[0])).logpmf(x), SCALARS,

@@ -3,7 +3,7 @@ r"""Convolutional couplings.
     form = sum_k sum_ij h^k_ij (W^k * v)_ij,    (W^k * v)_ij = sum_c sum_rs W^(k,c)_rs v^c_(i+r, j+s)
 
 Reference: Convolutional Deep Belief Networks for Scalable Unsupervised Learning of Hierarchical Representations (Lee et
-al., 2009), section 3.1.
+al., 2009), section 3.2, eq. 1; section 3.3 for the blocks.
 """
 
 from __future__ import annotations
@@ -26,17 +26,21 @@ class Convolution(Term):
     """<s_b, W * s_a>: filters W of shape (K, C, k, k) slide over the images of layer a; their maps are layer b.
 
     Layers are flat, channels first: a is an image (C, height, width), b the maps (K, height - k + 1, width - k + 1).
+    With `pool` = c > 1 the components of b are in the order of the blocks of c x c units that are pooled, map by map:
+    what `AtMostOne` takes.
 
     Args:
         layers: (image layer, map layer).
         image: (C, height, width) of layer a.
         filters: number of filters K.
         kernel: side k of a filter.
+        pool: side c of a block; it divides both sides of the maps.
     """
 
     image: tuple[int, int, int] = (1, 1, 1)
     filters: int = 1
     kernel: int = 1
+    pool: int = 1
 
     order: ClassVar[int] = 2
 
@@ -48,7 +52,10 @@ class Convolution(Term):
         kernel = integer(self.kernel, "kernel")
         if kernel > min(image[1:]):
             raise ValueError(f"expected a kernel of at most {min(image[1:])} for the image {image}, got {kernel}")
-        check_options(self, image=image, filters=integer(self.filters, "filters"), kernel=kernel)
+        pool = integer(self.pool, "pool")
+        check_options(self, image=image, filters=integer(self.filters, "filters"), kernel=kernel, pool=pool)
+        if any(n % pool for n in self.maps[1:]):
+            raise ValueError(f"expected a pool that divides both sides of the maps {self.maps[1:]}, got {pool}")
 
     @property
     def maps(self) -> tuple[int, int, int]:
@@ -62,11 +69,30 @@ class Convolution(Term):
             raise ValueError(f"expected layers of the widths {expected} for {self}, got {got}")
         return {"weight": (self.filters, self.image[0], self.kernel, self.kernel)}
 
+    @property
+    def pooled(self) -> tuple[int, int, int]:
+        """Shape of the maps of blocks: (K, (height - k + 1) / c, (width - k + 1) / c)."""
+        return (self.filters, self.maps[1] // self.pool, self.maps[2] // self.pool)
+
+    def to_maps(self, engine: Engine, x: Array) -> Array:
+        """Components of layer b as maps: (..., width) to (..., K, height - k + 1, width - k + 1)."""
+        xp, lead = engine.xp, x.shape[:-1]
+        if self.pool > 1:  # (rows of blocks, columns of blocks, rows, columns) to (rows, columns)
+            x = xp.moveaxis(xp.reshape(x, (*lead, *self.pooled, self.pool, self.pool)), -2, -3)
+        return xp.reshape(x, (*lead, *self.maps))
+
+    def from_maps(self, engine: Engine, maps: Array) -> Array:
+        """Inverse of `to_maps`."""
+        xp, lead, (k, rows, columns), c = engine.xp, maps.shape[:-3], self.pooled, self.pool
+        if c > 1:
+            maps = xp.moveaxis(xp.reshape(maps, (*lead, k, rows, c, columns, c)), -3, -2)
+        return xp.reshape(maps, (*lead, -1))
+
     def natural(self, engine: Engine, arrays: Params, s: Mapping[str, Array], to: str) -> Array:
         """W * s_a to b, the adjoint of s_b to a."""
-        a, b = self.layers
-        apply, x, shape = (
-            (engine.special.conv, s[a], self.image) if to == b else (engine.special.conv_transpose, s[b], self.maps)
-        )
-        out = apply(engine.xp.reshape(x, (-1, *shape)), arrays["weight"])
-        return engine.xp.reshape(out, (*x.shape[:-1], -1))
+        (a, b), reshape = self.layers, engine.xp.reshape
+        if to == b:
+            maps = engine.special.conv(reshape(s[a], (-1, *self.image)), arrays["weight"])
+            return reshape(self.from_maps(engine, maps), (*s[a].shape[:-1], -1))
+        maps = reshape(self.to_maps(engine, s[b]), (-1, *self.maps))
+        return reshape(engine.special.conv_transpose(maps, arrays["weight"]), (*s[b].shape[:-1], -1))
