@@ -6,6 +6,7 @@ import pytest
 import test_bounds
 import test_contrastive
 import test_contrastive_steps
+import test_convolutional_rbm
 import test_kernels
 import test_machines
 import test_margins
@@ -13,12 +14,14 @@ import test_randomness
 from gates import GateError, once
 
 from deepgen_ppl.energies import mean_field
+from deepgen_ppl.energies.convolution import Convolution
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.path import Path
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo
 from deepgen_ppl.log_z import ais, estimates
 from deepgen_ppl.objectives import contrastive
 from deepgen_ppl.units import spin
+from deepgen_ppl.units.at_most_one import AtMostOne
 
 fails = pytest.raises(AssertionError)
 
@@ -80,6 +83,22 @@ def test_spins_at_half_the_field(dg, plant):
     plant(spin.Spin, "draw", draw)
     with pytest.raises(GateError):
         test_kernels.check_invariant(dg, "rbm_spin", BlockGibbs(), once)
+
+
+def test_convolutional_blocks_in_the_order_of_the_maps(dg, plant):
+    test_convolutional_rbm.check_geometry(dg, 2)
+    plant(Convolution, "from_maps", lambda term, engine, maps: engine.xp.reshape(maps, (*maps.shape[:-3], -1)))
+    with fails:
+        test_convolutional_rbm.check_geometry(dg, 2)
+
+
+def test_convolutional_blocks_that_are_never_off(dg, plant):
+    def log_partition(unit, engine, eta, params):
+        return engine.special.logsumexp(engine.xp.reshape(eta, (*eta.shape[:-1], unit.size, unit.block)), -1)
+
+    plant(AtMostOne, "log_partition", log_partition)
+    with fails:
+        test_convolutional_rbm.check_geometry(dg, 2)
 
 
 def test_phase_divided_by_the_wrong_count(dg, plant):

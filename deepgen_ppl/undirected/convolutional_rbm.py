@@ -52,7 +52,7 @@ class ConvolutionalRBM(BoltzmannMachine):
         visible: unit of `v`, of channels x height x width; `Bernoulli` by default, `Gaussian(n, scale=...)` for reals.
 
     Raises:
-        ValueError: for shapes that do not fit.
+        ValueError: for shapes that do not fit, or a pool that does not divide the maps.
 
     Example:
         >>> import numpy as np
@@ -90,12 +90,12 @@ class ConvolutionalRBM(BoltzmannMachine):
             )
         weight = self._array("v-h.weight", weight)
         layers, terms = _parts(image, shape[0], shape[2], pool, visible)
-        arrays = {
-            "v.bias": 0.0 * weight[0, :, 0, 0] if visible_bias is None else visible_bias,
-            "h.bias": 0.0 * weight[:, 0, 0, 0] if hidden_bias is None else hidden_bias,
-            "v-h.weight": weight,
+        given, sizes = {"v.bias": visible_bias, "h.bias": hidden_bias}, (image[0], shape[0])
+        biases = {
+            k: self._array(k, np.zeros(n), weight) if b is None else b
+            for (k, b), n in zip(given.items(), sizes, strict=True)
         }
-        super().__init__(layers, terms, arrays)
+        super().__init__(layers, terms, {**biases, "v-h.weight": weight})
 
     @classmethod
     def init(
@@ -182,9 +182,12 @@ def _parts(
 ) -> tuple[dict[str, Unit], list[Term]]:
     """Layers and terms: filters, a bias a channel and a bias a map."""
     term = Convolution(("v", "h"), image=image, filters=filters, kernel=kernel, pool=pool)
-    blocks = math.prod(term.pooled)
+    pixels, blocks = math.prod(term.image), math.prod(term.pooled)
+    visible = visible or Bernoulli(pixels)
+    if isinstance(visible, Unit) and visible.width != pixels:
+        raise ValueError(f"expected a visible unit of the width {pixels} for the image {term.image}, got {visible!r}")
     layers = {
-        "v": visible or Bernoulli(math.prod(term.image)),
+        "v": visible,
         "h": Bernoulli(blocks) if term.pool == 1 else AtMostOne(blocks, term.pool**2),
     }
     shared = [SharedBias((n,), repeats=math.prod(s[1:])) for n, s in (("v", term.image), ("h", term.maps))]
