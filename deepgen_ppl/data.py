@@ -69,6 +69,9 @@ def check_names(model: Model, data: Mapping[str, Any], what: str, *, weights: bo
         raise ValueError(f"expected {what} among {sorted(known)} for {type(model).__name__}, got {unknown}")
     if missing := sorted(model.observed.keys() - names):
         raise ValueError(f"expected {what} with {missing}, which {type(model).__name__} observes, got {sorted(names)}")
+    if missing := [name for name in model.conditions if name in model.inputs - names]:
+        given = f"on which {type(model).__name__} is conditioned"
+        raise ValueError(f"expected {what} with {missing}, {given}, got {sorted(names)}")
 
 
 def checked(model: Model, data: Any, what: str = "data", *, weights: bool = False) -> dict[str, Array]:

@@ -60,6 +60,11 @@ class Model(ABC):
         return {}
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of what the law of the data is conditioned on, which data must have where they are among `inputs`."""
+        return ()
+
+    @property
     def inputs(self) -> frozenset[str]:
         """Names of all arrays of data that the model takes."""
         return frozenset(self.observed)

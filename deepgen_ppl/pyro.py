@@ -22,8 +22,9 @@ from deepgen_ppl.energies.energy import Block
 from deepgen_ppl.energies.energy import Energy as _Energy
 from deepgen_ppl.energies.machine import BoltzmannMachine as _BoltzmannMachine
 from deepgen_ppl.energies.mean_field import MeanField
+from deepgen_ppl.energies.replicated import Replicated
 from deepgen_ppl.energies.sparse import Sparse
-from deepgen_ppl.energies.terms import Bias, Dense, SharedBias, Term, ThirdOrder
+from deepgen_ppl.energies.terms import Bias, Dense, NoBias, SharedBias, Term, ThirdOrder
 from deepgen_ppl.hosts.on_pyro import ENGINE as _ENGINE
 from deepgen_ppl.hosts.on_pyro import HostObjective as _HostObjective
 from deepgen_ppl.hosts.on_pyro import ProgramBase as _ProgramBase
@@ -47,18 +48,22 @@ from deepgen_ppl.objectives.vimco import VIMCO as _VIMCO
 from deepgen_ppl.objectives.wake_sleep import WakeSleep as _WakeSleep
 from deepgen_ppl.training.fit import Fit, Validation, fit
 from deepgen_ppl.training.posterior import Posterior
+from deepgen_ppl.undirected.conditional_rbm import ConditionalRBM as _ConditionalRBM
 from deepgen_ppl.undirected.convolutional_rbm import ConvolutionalRBM as _ConvolutionalRBM
 from deepgen_ppl.undirected.dbm import DBM as _DBM
 from deepgen_ppl.undirected.discriminative_rbm import DiscriminativeRBM as _DiscriminativeRBM
 from deepgen_ppl.undirected.gated_rbm import GatedRBM as _GatedRBM
 from deepgen_ppl.undirected.rbm import RBM as _RBM
 from deepgen_ppl.undirected.rbm import GaussianBernoulliRBM as _GaussianBernoulliRBM
+from deepgen_ppl.undirected.replicated_softmax import ReplicatedSoftmax as _ReplicatedSoftmax
 from deepgen_ppl.units.at_most_one import AtMostOne
 from deepgen_ppl.units.base import Unit
 from deepgen_ppl.units.bernoulli import Bernoulli
 from deepgen_ppl.units.binomial import Binomial
 from deepgen_ppl.units.categorical import Categorical
 from deepgen_ppl.units.gaussian import Gaussian
+from deepgen_ppl.units.given import Given
+from deepgen_ppl.units.multinomial import Multinomial
 from deepgen_ppl.units.poisson import Poisson
 from deepgen_ppl.units.spin import Spin
 
@@ -76,6 +81,7 @@ __all__ = [
     "Categorical",
     "Comparison",
     "Contrastive",
+    "ConditionalRBM",
     "ContrastiveDivergence",
     "Convolution",
     "ConvolutionalRBM",
@@ -89,11 +95,14 @@ __all__ = [
     "GatedRBM",
     "Gaussian",
     "GaussianBernoulliRBM",
+    "Given",
     "IWAE",
     "Kernel",
     "LogNormalizer",
     "MeanField",
+    "Multinomial",
     "NUTS",
+    "NoBias",
     "PPCA",
     "ParallelTempering",
     "Poisson",
@@ -102,6 +111,8 @@ __all__ = [
     "RBM",
     "RLOO",
     "RealNVP",
+    "Replicated",
+    "ReplicatedSoftmax",
     "ReweightedWakeSleep",
     "SharedBias",
     "SigmoidBeliefNet",
@@ -150,10 +161,16 @@ class DBM(_DBM, engine=_ENGINE): ...
 class ConvolutionalRBM(_ConvolutionalRBM, engine=_ENGINE): ...
 
 
+class ConditionalRBM(_ConditionalRBM, engine=_ENGINE): ...
+
+
 class DiscriminativeRBM(_DiscriminativeRBM, engine=_ENGINE): ...
 
 
 class GatedRBM(_GatedRBM, engine=_ENGINE): ...
+
+
+class ReplicatedSoftmax(_ReplicatedSoftmax, engine=_ENGINE): ...
 
 
 class Program(_Program, _ProgramBase, engine=_ENGINE): ...

@@ -166,6 +166,42 @@ def energy_discriminative_rbm(params, state):
     return total
 
 
+def energy_conditional_rbm(kinds):
+    """E = -(v - mu)'b - (h - nu)'c - (v - mu)'W(h - nu) - v'A x - h'B x: Taylor et al. (2007), with statistics of v, h.
+
+    Args:
+        kinds: those of v and h, as `energy_layers` takes them.
+    """
+    without_x = energy_layers(kinds, [("v", "h")])
+
+    def energy(params, state):
+        total = without_x(params, state)
+        for name, kind in kinds.items():
+            s = statistic(kind, state[name])
+            for i in range(len(s)):
+                for k in range(len(state["x"])):
+                    total -= s[i] * params[f"{name}-x.weight"][i, k] * state["x"][k]
+        return total
+
+    return energy
+
+
+def energy_replicated_softmax(params, state):
+    """E = -sum_jk W_jk h_j v_k - sum_k b_k v_k - D sum_j a_j h_j: Salakhutdinov & Hinton (2009), eq. 4.
+
+    It is the energy of a sequence of words; the library's is that of its counts, less log D! / prod_k v_k!.
+    """
+    b, a, w, v, h = params["v.bias"], params["v-h.bias"], params["v-h.weight"], state["v"], state["h"]
+    length, total = sum(v), 0.0
+    for k in range(len(v)):
+        total -= b[k] * v[k]
+        for j in range(len(h)):
+            total -= w[k, j] * h[j] * v[k]
+    for j in range(len(h)):
+        total -= length * a[j] * h[j]
+    return total
+
+
 def energy_convolution(params, state):
     """E = -b sum v - sum_k c_k sum_ij h^k_ij - sum_k,ij,rs h^k_ij W^k_rs v_(i+r, j+s): Lee et al. (2009), eq. 1.
 

@@ -89,6 +89,8 @@ def _checked(machine: Any, state: State, missing: State) -> tuple[Arrays, Arrays
     for n, x in values.items():
         unit = layers[n]
         if n in masks:
+            if not (unit.free and unit.factorizes):
+                raise ValueError(f"expected masks of layers whose units are independent, got one of {n!r}: {unit!r}")
             if tuple(masks[n].shape) != tuple(x.shape):
                 raise ValueError(f"expected missing[{n!r}] of shape {tuple(x.shape)}, got {tuple(masks[n].shape)}")
             anything = 0.0 if unit.states is None else float(unit.states[0])

@@ -56,10 +56,10 @@ def random_machine(
         if name == structure.visible and data is not None:
             eta = unit.eta_from_mean(mean_statistic(engine, unit, data), trained | fixed)
         own = {k: engine.arrays.asarray(v, like=like) for k, v in (trained | fixed).items()}
-        shared = eta.reshape(*shapes[f"{name}.bias"], -1).mean(-1)
-        params[f"{name}.bias"] = engine.arrays.asarray(shared, like=like)
+        if (bias := f"{name}.bias") in shapes:
+            params[bias] = engine.arrays.asarray(eta.reshape(*shapes[bias], -1).mean(-1), like=like)
         params |= {f"{name}.{k}": own[k] for k in trained}
         constants |= {f"{name}.{k}": own[k] for k in fixed}
-        if centered:
+        if centered and unit.free:
             constants[f"{name}.offset"] = unit.mean(engine, engine.arrays.asarray(eta, like=like), own)
     return machine_class.from_arrays(structure, params, constants)

@@ -4,8 +4,8 @@ r"""Boltzmann machines: layers and terms.
            - sum_(a,b,c) sum_ijk W_ijk s_a,i s_b,j s_c,k
 
 with statistic s, base measure m (`units`), biases b, couplings W (`terms`) and centering offsets mu (zero if the
-machine is not centered; terms of three layers have none). Everything else follows: with eta_l the derivative of the sum
-of all terms with respect to s_l, b_l + sum_b W_lb (s_b - mu_b) + ..,
+machine is not centered; terms of three layers, and of layers that are always given, have none). Everything else
+follows: with eta_l the derivative of the sum of all terms with respect to s_l, b_l + sum_b W_lb (s_b - mu_b) + ..,
 
     p(x_l | rest) = m_l(x_l) exp( <eta_l, s_l(x_l)> - A_l(eta_l) )
     F(x_keep)     = -log sum_{x_out} exp(-E) for layers `out` that are not coupled: each gives -A(eta) + <eta', mu>,
@@ -76,16 +76,14 @@ class BoltzmannMachine(Parts):
 
     def _read(self, term: Term, s: Mapping[str, Array]) -> Mapping[str, Array]:
         """Centered statistics as a term reads them: raw where it is not centered."""
-        if term.centered:
+        if self.structure.centered(term):
             return s
         return {n: s[n] + self.constants.get(f"{n}.offset", 0.0) for n in term.layers if n in s}
 
     def sent(self, terms: Iterable[Term], name: str, s: Mapping[str, Array]) -> Array:
         """What these terms send to a layer, shape (..., width)."""
-        first, *rest = [
-            t.natural(self.engine, self.term_arrays(t), self._read(t, s), name) for t in terms if name in t.layers
-        ]
-        return sum(rest, first)
+        found = [t.natural(self.engine, self.term_arrays(t), self._read(t, s), name) for t in terms if name in t.layers]
+        return sum(found[1:], found[0]) if found else self._zeros(name)
 
     def _form(self, terms: Iterable[Term], s: Mapping[str, Array]) -> Array | float:
         """Sum of those of these terms whose layers are all given, shape (...) in nats."""
@@ -94,7 +92,7 @@ class BoltzmannMachine(Parts):
 
     @property
     def _centered_terms(self) -> list[Term]:
-        return [t for t in self.structure.terms if t.centered]
+        return [t for t in self.structure.terms if self.structure.centered(t)]
 
     def bias(self, name: str) -> Array:
         """Bias of every component of a layer, shape (..., width)."""
@@ -161,7 +159,12 @@ class BoltzmannMachine(Parts):
         return self.structure.sweep
 
     def start(self, rng: Rng, num_chains: int) -> dict[str, Array]:
-        """Draws of all layers as if their couplings were cut, shapes (C, ..., n); exact where there are none."""
+        """Draws of all layers as if their couplings were cut, shapes (C, ..., n); exact where there are none.
+
+        Raises:
+            ValueError: for a machine that is one for each value of something that is not given.
+        """
+        self.check_given("draws")
         engine, units, position = self.engine, self.structure.units, {}
         for key, (name, unit) in zip(engine.random.split(rng, len(units)), units, strict=True):
             eta = engine.xp.broadcast_to(self.bias(name), (num_chains, *self.batch_shape, unit.width))
@@ -191,7 +194,8 @@ class BoltzmannMachine(Parts):
             eta, unit = self.natural(name, s), self.structure.layers[name]
             total = total - self.engine.xp.sum(unit.log_partition(self.engine, eta, self.layer_arrays(name)), axis=-1)
             if (offset := self.constants.get(f"{name}.offset")) is not None:
-                raw = [t for t in self.structure.terms if name in t.layers and not t.centered]  # they know no offset
+                terms, centered = self.structure.terms, self.structure.centered
+                raw = [t for t in terms if name in t.layers and not centered(t)]  # they know no offset
                 total = total + (eta - self.sent(raw, name, s) if raw else eta) @ offset
         return total
 
@@ -261,6 +265,15 @@ class BoltzmannMachine(Parts):
         """
         structure, params, constants = clamped_parts(self, state, dict(missing or {}))
         return self.engine.families["BoltzmannMachine"].from_arrays(structure, params, constants)
+
+    def conditioned(self, data: State) -> tuple[BoltzmannMachine, State]:
+        """The machine given what these data condition it on, one a row, and the values of its other layers.
+
+        Args:
+            data: layer name -> values, shapes (N, n); those of its `conditions` among them.
+        """
+        known = {n: data[n] for n in self.structure.conditions}
+        return (self.given(known), {n: x for n, x in data.items() if n not in known}) if known else (self, data)
 
     def marginal(
         self, block: str | None = None, *, log_normalizer: Any = None, hidden_bound: Any = None, sampler: Any = None

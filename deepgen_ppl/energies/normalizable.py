@@ -8,8 +8,9 @@ with the matrix W between them:
     one with, one without       W = 0
     both without                W <= 0 and statistics that are never negative
 
-Where a third, bounded layer scales W, this must hold for every state of it: W is replaced by the largest |W_ij| (the
-largest W_ij in the last row), which is enough but not needed, and what it does not settle is refused.
+Layers that are always given have no law and count as none. Where a third, bounded layer scales W, this must hold for
+every state of it: W is replaced by the largest |W_ij| (the largest W_ij in the last row), which is enough but not
+needed, and what it does not settle is refused.
 """
 
 from __future__ import annotations
@@ -38,9 +39,14 @@ def check_normalizable(engine: Engine, structure: Structure, arrays: Params) -> 
         ValueError: if it has not, or if that cannot be decided.
     """
     layers = structure.layers
-    free = [(t, [n for n in t.layers if not layers[n].bounded]) for t in structure.couplings]
+    free = [(t, [n for n in t.layers if layers[n].free and not layers[n].bounded]) for t in structure.couplings]
     if over := [t for t, names in free if len(names) > 2]:
         raise ValueError(f"expected a normalizable machine, got three layers without bounds in {over[0]}")
+    if over := [t for t, names in free if len(names) > 1 and set(t.layers) & set(structure.conditions)]:
+        raise ValueError(
+            f"expected a normalizable machine, got two layers without bounds in {over[0]}, whose couplings are scaled "
+            "by values that are given: nothing says how large these are"
+        )
     pairs: list[tuple[Term, Pair]] = [(t, (names[0], names[1])) for t, names in free if len(names) == 2]
     if not pairs:
         return

@@ -187,6 +187,27 @@ class Parts(Energy):
         return self.structure.layers
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """What must be given before the machine has a law: its layers of `Given` units."""
+        return self.structure.conditions
+
+    def check_given(self, what: str) -> None:
+        """Check that nothing is left that must be given.
+
+        Args:
+            what: what is asked of the machine.
+
+        Raises:
+            ValueError: for a machine that is one for each value of something that is not given.
+        """
+        if names := self.conditions:
+            state = ", ".join(f"{n!r}: {n}" for n in names)
+            raise ValueError(
+                f"expected a machine given {' and '.join(names)} for {what}, got {self!r}, one for each value: "
+                f"use machine.given({{{state}}})"
+            )
+
+    @property
     def inputs(self) -> frozenset[str]:
         """The layers."""
         return frozenset(self.structure.names)

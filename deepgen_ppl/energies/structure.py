@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from deepgen_ppl.energies.terms import Bias, Term
+from deepgen_ppl.energies.terms import Bias, NoBias, Term
 from deepgen_ppl.units.base import Unit
 
 __all__ = ["Structure"]
@@ -62,9 +62,10 @@ class Structure:
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
-        """A bias for every layer, in order, then the couplings."""
+        """A bias for every layer that has one, in order, then the couplings."""
         own = {t.layers[0]: t for t in self.biases}
-        return (*(own.get(name, Bias((name,))) for name, _ in self.units), *self.couplings)
+        biases = (own.get(name, Bias((name,))) for name, _ in self.units)
+        return (*(t for t in biases if not isinstance(t, NoBias)), *self.couplings)
 
     @cached_property
     def without_shared_biases(self) -> Structure:
@@ -90,6 +91,15 @@ class Structure:
     def hidden(self) -> tuple[str, ...]:
         """Names of the other layers."""
         return self.names[1:]
+
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the layers that have no law: their values are always given."""
+        return tuple(name for name, unit in self.units if not unit.free)
+
+    def centered(self, term: Term) -> bool:
+        """Whether a term reads s - mu: not where it meets values that are given, which take no bias that moves."""
+        return term.centered and all(self.layers[name].free for name in term.layers)
 
     @cached_property
     def _neighbors(self) -> dict[str, frozenset[str]]:

@@ -21,7 +21,7 @@ from deepgen_ppl.options import check_options, integer
 from deepgen_ppl.registry import Registered
 from deepgen_ppl.typing import Array, Params
 
-__all__ = ["Bias", "Dense", "Pair", "SharedBias", "Term", "ThirdOrder"]
+__all__ = ["Bias", "Dense", "NoBias", "Pair", "SharedBias", "Term", "ThirdOrder"]
 
 Pair = tuple[str, str]
 
@@ -153,6 +153,21 @@ class SharedBias(Term):
         b = arrays["bias"]
         spread = engine.xp.broadcast_to(b[..., None], (*b.shape, self.repeats))
         return engine.xp.reshape(spread, (*b.shape[:-1], -1))
+
+
+@dataclass(frozen=True)
+class NoBias(Term):
+    """0: takes the place of a layer's own bias, and has no arrays."""
+
+    order: ClassVar[int] = 1
+
+    def shapes(self, widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """None."""
+        return {}
+
+    def natural(self, engine: Engine, arrays: Params, s: Mapping[str, Array], to: str) -> Array:
+        """0."""
+        return engine.arrays.asarray(np.zeros(1, np.float32))
 
 
 def product(x: Array, w: Array) -> Array:

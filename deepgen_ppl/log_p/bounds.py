@@ -3,7 +3,8 @@ r"""Both sides of log p(x), as far as they can be claimed.
     lower(log p) = lower(log f) - upper(log Z),      upper(log p) = upper(log f) - lower(log Z)
 
 A side that is missing a part is NaN, never a guess. Directed models have a lower side by importance weighting; machines
-have both where log Z can be enumerated, or drawn from exactly (AIS both ways), and an upper side otherwise.
+have both where log Z can be enumerated, or drawn from exactly (AIS both ways), and an upper side otherwise. Where a
+machine is conditioned on some of the data, it is log p(v | x), with a log Z for each row.
 
 References: Importance Weighted Autoencoders (Burda et al., 2016), eq. 8; On the Quantitative Analysis of Deep Belief
 Networks (Salakhutdinov & Murray, 2008), eq. 20; Measuring the Reliability of MCMC Inference with Bidirectional Monte
@@ -25,6 +26,7 @@ from deepgen_ppl.data import WEIGHT, checked
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.log_p.claims import Bounds, BoundsOptions, claim, found
+from deepgen_ppl.log_p.conditional import conditional_bounds
 from deepgen_ppl.log_p.log_f import LogF, log_f
 from deepgen_ppl.log_p.programs import program_bounds
 from deepgen_ppl.log_z.ais import ais
@@ -39,7 +41,7 @@ __all__ = ["Bounds", "BoundsOptions", "bounds", "checked_data"]
 def bounds(
     model: Any, data: Any, *, rng: Rng | int, options: BoundsOptions | None = None, progress: bool | None = None
 ) -> Bounds:
-    """Both sides of the mean log p(x) of a model over data.
+    """Both sides of the mean log p(x) of a model over data, given what it is conditioned on.
 
     Args:
         model: a machine or a program.
@@ -57,7 +59,9 @@ def bounds(
     rng = model.engine.random.rng(rng, model.like)
     show = sys.stderr.isatty() if progress is None else progress
     began = time.perf_counter()
-    if isinstance(model, BoltzmannMachine):
+    if isinstance(model, BoltzmannMachine) and model.conditions:
+        both = conditional_bounds(model, batch, options)
+    elif isinstance(model, BoltzmannMachine):
         both = _machine(model, batch[model.data_name], rng, options, show=show)
     else:
         both = program_bounds(model, batch, rng, options, show=show)

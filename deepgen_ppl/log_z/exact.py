@@ -41,9 +41,11 @@ def check_machine(machine: BoltzmannMachine) -> None:
 
     Raises:
         TypeError: with what came.
+        ValueError: for a machine that is one for each value of something that is not given.
     """
     if not isinstance(machine, BoltzmannMachine):
         raise TypeError(f"expected a Boltzmann machine, got {type(machine).__name__}")
+    machine.check_given("its log Z")
 
 
 def check_single(machine: BoltzmannMachine) -> None:

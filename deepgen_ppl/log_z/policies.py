@@ -70,13 +70,15 @@ def check_marginal(machine: BoltzmannMachine, block: str, normalizer: Any, hidde
     """Check the policy of a marginal before any work starts.
 
     Raises:
-        ValueError: for an unknown block, coupled layers without `hidden_bound=`, or an estimate that belongs elsewhere.
+        ValueError: for an unknown block, coupled layers without `hidden_bound=`, an estimate that belongs elsewhere, or
+            a machine that is one for each value of something that is not given.
         TypeError: for another kind of normalizer, bound or sampler.
     """
     if hidden_bound is not None:
         instance(hidden_bound, "hidden_bound", MeanField, "MeanField(...)")
     if sampler is not None and not all(callable(getattr(sampler, method, None)) for method in ("init", "step")):
         raise TypeError(f"expected a kernel, such as BlockGibbs(sweeps=25), for sampler, got {sampler!r}")
+    machine.check_given("a marginal")
     names = machine.structure.names
     if block not in names:
         raise ValueError(f"expected a layer among {list(names)}, got {block!r}")

@@ -7,6 +7,8 @@ Each phase is averaged over its own chains. With stochastic maximum likelihood (
 particles x~ are chains that go on from step to step; with contrastive divergence each starts at a row of the data.
 Coupled hidden layers take a mean-field positive phase: F is replaced by -L(q) at its fixed point.
 
+A machine that is conditioned on some of the data, p(v | x), is one for each row, with particles of its own.
+
 In a centered machine the offsets follow a moving average of the layers' means, and the biases move along so that p(x)
 stays the same.
 
@@ -106,7 +108,7 @@ class ContrastiveObjective(Objective):
     def init(self, rng: Rng, model: BoltzmannMachine, batch: Batch) -> PhaseState:
         """The first chains, and the offsets themselves for means."""
         means = {n: model.constants[f"{n}.offset"] for n in _centered(model)} if self._moves(model) else {}
-        return PhaseState(self.first_chains(rng, model, _layers(model, batch)), {}, means)
+        return PhaseState(self.first_chains(rng, *model.conditioned(_layers(model, batch))), {}, means)
 
     def _moves(self, model: BoltzmannMachine) -> bool:
         return self.offset_rate > 0 and bool(_centered(model))
@@ -118,8 +120,9 @@ class ContrastiveObjective(Objective):
         data = _layers(model, batch)
         if self._moves(model):
             model = self._recentered(model, state.means)
-        chains = self.particles(rng, model, state.chains, data)
-        eta = self.positive(model, data)
+        machine, rest = model.conditioned(data)
+        chains = self.particles(rng, machine, state.chains, rest)
+        eta = self.positive(machine, rest)
         means = self._means(model, eta, chains, data, _shares(model, batch, mask)) if self._moves(model) else {}
         return model, PhaseState(chains, eta, means)
 
@@ -152,9 +155,10 @@ class ContrastiveObjective(Objective):
         self, rng: Rng, model: BoltzmannMachine, state: PhaseState, batch: Batch, mask: Array | None, num_data: int
     ) -> tuple[Array, PhaseState]:
         """sum_n (w_n / N) (F(x_n) - E_particles[F]), each phase averaged over its own rows."""
-        data, share = _layers(model, batch), _shares(model, batch, mask)
-        log_f = mean_field_bound(model, data, state.eta) if state.eta else -model.free_energy(data)
-        loss = self.negative(model, state.chains, share) - model.engine.xp.sum(share * log_f)
+        machine, data = model.conditioned(_layers(model, batch))
+        share = _shares(model, batch, mask)
+        log_f = mean_field_bound(machine, data, state.eta) if state.eta else -machine.free_energy(data)
+        loss = self.negative(machine, state.chains, share) - model.engine.xp.sum(share * log_f)
         return loss, self.kept(state)
 
 
@@ -201,6 +205,24 @@ class StochasticML(ContrastiveObjective):
             num_chains=integer(self.num_chains, "num_chains"),
             hidden_bound=instance(self.hidden_bound, "hidden_bound", MeanField, "MeanField(...)"),
         )
+
+    def trains(self, model: Any) -> bool:
+        """Whether it is a machine that is the same for every row."""
+        return super().trains(model) and not model.conditions
+
+    def check(self, model: Any) -> None:
+        """Check that all rows share one machine, whose chains go on from step to step.
+
+        Raises:
+            TypeError: for a model that is no machine.
+            ValueError: for a machine that is one for each row.
+        """
+        super().check(model)
+        if conditions := getattr(model, "conditions", ()):
+            raise ValueError(
+                f"expected a machine that is the same for every row for StochasticML, got {type(model).__name__} given "
+                f"{' and '.join(conditions)}, whose chains would belong to rows: use ContrastiveDivergence"
+            )
 
     def first_chains(self, rng: Rng, model: BoltzmannMachine, data: State) -> Any:
         """Chains that start as if the couplings were cut."""

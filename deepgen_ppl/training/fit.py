@@ -41,7 +41,8 @@ def fit(
         model: a machine or a program.
         data: array (N, V), named arrays of one length, or an iterable of batches of these that can be iterated once an
             epoch.
-        objective: what to minimize; `StochasticML()` for machines and `ELBO()` for programs by default.
+        objective: what to minimize; by default `ELBO()` for programs, `StochasticML()` for machines, and
+            `ContrastiveDivergence()` for machines that are conditioned on some of the data.
         method: how an answer is got; `GradientSteps()` by default. The arguments below are those of gradient steps;
             what another method does not take is refused.
         optimizer: `sgd(...)` or `adam(...)`; on NumPyro an optax transformation, which sees a dict of arrays by name;

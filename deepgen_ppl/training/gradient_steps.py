@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deepgen_ppl.model import Model
-from deepgen_ppl.objectives.contrastive import StochasticML
+from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
 from deepgen_ppl.objectives.elbo import ELBO
 from deepgen_ppl.objectives.objective import Objective
 from deepgen_ppl.options import instance, integer
@@ -97,7 +97,8 @@ def _defaults(model: Any, objective: Any, optimizer: Any) -> tuple[Any, Any]:
     if not isinstance(model, Model):
         raise TypeError(f"expected a machine or a program to train, got {type(model).__name__}")
     if objective is None:
-        objective = next((o for o in (ELBO(), StochasticML()) if o.trains(model)), ELBO())
+        defaults = (ELBO(), StochasticML(), ContrastiveDivergence())
+        objective = next((o for o in defaults if o.trains(model)), ELBO())
     instance(objective, "the objective", Objective, "an objective, such as ELBO() or StochasticML()").check(model)
     name, rate = objective.default_optimizer
     return objective, model.engine.host.optimizers[name](rate) if optimizer is None else optimizer

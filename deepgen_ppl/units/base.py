@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,9 +37,16 @@ class Unit(Registered, ABC):
 
     Args:
         size: number of units n.
+
+    Attributes:
+        free: whether it has a law; values of a layer without one are always given.
+        factorizes: whether the units are independent given their natural parameters.
     """
 
     size: int
+
+    free: ClassVar[bool] = True
+    factorizes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_options(self, size=integer(self.size, f"the number of {type(self).__name__} units"))
