@@ -212,6 +212,11 @@ class Host:
             arguments. Found by tracing, or by other draws, once for each program and shape.
         divergence: `(q, p)` -> KL(q || p) of two sites, shaped like `log_prob`; `NotImplementedError` where the host
             knows none.
+        adopted: `(model, guide, batch, rng)` -> (pair, trained arrays, other arrays) of a model and a guide of the
+            user's own, found by a run of each: flat dicts of unconstrained arrays. `pair.call(which, arrays, renamed,
+            args, batch)` runs the "model" or the "guide" with these arrays; no handler outside sees its params, and
+            observed sites have the names `renamed[site]`. `pair.names[which]` are the arrays that it reads, and
+            `pair.host_params(arrays)` are constrained, under the names of their sites.
         nuts: `(program, batch, rng, options, *, progress)` -> (draws (C, D, ...) of all latent sites, stats (C, D))
             by the host's no-U-turn sampler.
         trainer: the engine's training loop behind `fit`.
@@ -237,6 +242,7 @@ class Host:
     run: Run
     looking: Callable[..., tuple[str, ...]]
     divergence: Callable[[Site, Site], Array]
+    adopted: Callable[..., tuple[Any, dict[str, Array], dict[str, Array]]]
     nuts: Callable[..., tuple[dict[str, Array], dict[str, Array]]]
     trainer: Any
     optimizers: Any

@@ -12,6 +12,7 @@ from deepgen_ppl.diagnostics.arviz import to_arviz
 from deepgen_ppl.diagnostics.elpd import to_elpd
 from deepgen_ppl.directed.bayesian_regression import BayesianRegression as _BayesianRegression
 from deepgen_ppl.directed.dlgm import DLGM as _DLGM
+from deepgen_ppl.directed.pair import Pair as _Pair
 from deepgen_ppl.directed.ppca import PPCA as _PPCA
 from deepgen_ppl.directed.program import Program as _Program
 from deepgen_ppl.directed.real_nvp import RealNVP as _RealNVP
@@ -104,6 +105,7 @@ __all__ = [
     "NUTS",
     "NoBias",
     "PPCA",
+    "Pair",
     "ParallelTempering",
     "Poisson",
     "Posterior",
@@ -180,6 +182,9 @@ class BayesianRegression(_BayesianRegression, _ProgramBase, engine=_ENGINE): ...
 
 
 class DLGM(_DLGM, _ProgramBase, engine=_ENGINE): ...
+
+
+class Pair(_Pair, _ProgramBase, engine=_ENGINE): ...
 
 
 class PPCA(_PPCA, _ProgramBase, engine=_ENGINE): ...

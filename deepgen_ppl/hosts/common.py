@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MIXED", "check_shapes", "impure", "native"]
+__all__ = ["MIXED", "check_shapes", "impure", "native", "unweighable"]
 
 
 def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]]) -> None:
@@ -46,4 +46,18 @@ def impure(kind: str, what: str) -> TypeError:
     return TypeError(
         f"expected a network that gives equal outputs for equal inputs and changes none of its arrays, got {kind} with "
         f"{what}: use LayerNorm instead of BatchNorm, leave dropout out, or put it in evaluation mode (.eval())"
+    )
+
+
+def unweighable(guide: Any, why: str) -> TypeError:
+    """What is raised for an autoguide whose draws cannot be weighed.
+
+    Args:
+        guide: the autoguide.
+        why: what is in the way.
+    """
+    return TypeError(
+        f"expected a guide whose draws can be weighed against the model, got {type(guide).__name__}: {why}; use "
+        "AutoNormal or AutoMultivariateNormal for latents that all data share, and a guide of your own for those of "
+        "each datum"
     )

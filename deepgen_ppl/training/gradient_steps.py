@@ -96,6 +96,8 @@ def _defaults(model: Any, objective: Any, optimizer: Any) -> tuple[Any, Any]:
     """Objective and optimizer: the first default that has what it needs of the model, and what the objective says."""
     if not isinstance(model, Model):
         raise TypeError(f"expected a machine or a program to train, got {type(model).__name__}")
+    if not model.params:
+        raise ValueError(f"expected a model with parameters to train, got {model!r}, which has none")
     if objective is None:
         defaults = (ELBO(), StochasticML(), ContrastiveDivergence())
         objective = next((o for o in defaults if o.trains(model)), ELBO())

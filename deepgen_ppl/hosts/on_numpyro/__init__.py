@@ -21,6 +21,7 @@ from deepgen_ppl.hosts.on_numpyro.mcmc import HostBlock, HostKernel
 from deepgen_ppl.hosts.on_numpyro.nets import NETWORKS, module
 from deepgen_ppl.hosts.on_numpyro.nuts import nuts
 from deepgen_ppl.hosts.on_numpyro.objective import HostContrastive, HostObjective, persistent
+from deepgen_ppl.hosts.on_numpyro.pair import adopted
 from deepgen_ppl.hosts.on_numpyro.run import divergence, looking, run
 from deepgen_ppl.hosts.on_numpyro.trainer import OPTIMIZERS, Trainer
 from deepgen_ppl.hosts.on_numpyro.transform import HostTransform
@@ -101,6 +102,7 @@ ENGINE = Engine(
         run=run,
         looking=looking,
         divergence=divergence,
+        adopted=adopted,
         nuts=nuts,
         trainer=Trainer,
         optimizers=OPTIMIZERS,

@@ -19,7 +19,7 @@ from deepgen_ppl.hosts.common import impure
 from deepgen_ppl.hosts.on_numpyro.arrays import asarray
 from deepgen_ppl.hosts.on_numpyro.rows import check_rows
 
-__all__ = ["NETWORKS", "Net", "module"]
+__all__ = ["NETWORKS", "Net", "module", "name_of_key"]
 
 ACTIVATIONS = {
     "tanh": jnp.tanh,
@@ -175,7 +175,7 @@ def _from_tree(network: Any) -> Net:
     others = []
     for at, (path, leaf) in enumerate(leaves):
         if isinstance(leaf, (jax.Array, np.ndarray)):
-            arrays[".".join(_name_of_key(key) for key in path)] = jnp.asarray(leaf)
+            arrays[".".join(name_of_key(key) for key in path)] = jnp.asarray(leaf)
         else:
             others.append((at, leaf))
     trained = {k: v for k, v in arrays.items() if jnp.issubdtype(v.dtype, jnp.floating)}
@@ -183,7 +183,8 @@ def _from_tree(network: Any) -> Net:
     return Net(Tree(structure, tuple(arrays), tuple(others)), trained, constants)
 
 
-def _name_of_key(key: Any) -> str:
+def name_of_key(key: Any) -> str:
+    """A step of the path to a leaf of a tree, as a name."""
     return str(next(getattr(key, a) for a in ("name", "key", "idx") if hasattr(key, a)))
 
 

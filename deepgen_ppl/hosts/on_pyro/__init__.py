@@ -21,6 +21,7 @@ from deepgen_ppl.hosts.on_pyro.mcmc import HostKernel
 from deepgen_ppl.hosts.on_pyro.nets import NETWORKS, held, module
 from deepgen_ppl.hosts.on_pyro.nuts import nuts
 from deepgen_ppl.hosts.on_pyro.objective import HostContrastive, HostObjective, OwnParams, registered
+from deepgen_ppl.hosts.on_pyro.pair import adopted
 from deepgen_ppl.hosts.on_pyro.run import divergence, run
 from deepgen_ppl.hosts.on_pyro.trainer import OPTIMIZERS, Trainer
 from deepgen_ppl.hosts.on_pyro.transform import HostTransform
@@ -142,6 +143,7 @@ ENGINE = Engine(
         run=run,
         looking=looking,
         divergence=divergence,
+        adopted=adopted,
         nuts=nuts,
         trainer=Trainer,
         optimizers=OPTIMIZERS,

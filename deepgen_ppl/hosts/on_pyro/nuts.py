@@ -20,12 +20,15 @@ def nuts(
     """Draws (C, D, ...) of all latent sites, and statistics (C, D); see `Host`."""
     chains, diverging = [], []
     frozen = program.with_params({name: p.detach() for name, p in program.params.items()})
+
+    def model(**rows: Any) -> Any:
+        with program.engine.host.bound():  # inside, since MCMC hides what it runs from all handlers outside
+            return frozen.model(**rows)
+
     for _ in range(options.num_chains):
-        kernel = NUTS(
-            frozen.model, target_accept_prob=options.target_accept_prob, max_tree_depth=options.max_tree_depth
-        )
+        kernel = NUTS(model, target_accept_prob=options.target_accept_prob, max_tree_depth=options.max_tree_depth)
         mcmc = MCMC(kernel, options.num_samples, warmup_steps=options.num_warmup, disable_progbar=not progress)
-        with seeded(rng), program.engine.host.bound():
+        with seeded(rng):
             mcmc.run(**batch)
         chains.append({name: v.detach().cpu().numpy() for name, v in mcmc.get_samples().items()})
         found = np.zeros(options.num_samples, bool)

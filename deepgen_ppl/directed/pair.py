@@ -1,0 +1,352 @@
+r"""A model and a guide of the user's own, functions of the host, as a program.
+
+    log p(x, z) of the model,   log q(z) of the guide (an autoguide of the host is one),   log w = log p - log q
+
+They are run as they are. Their parameters become the program's arrays, unconstrained: a `param` site with a constraint
+is the image of its array under the host's own bijection.
+
+References: NumPyro (Phan et al., 2019) and Pyro (Bingham et al., 2019), whose functions these are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from deepgen_ppl.data import RESERVED, num_rows, take
+from deepgen_ppl.directed.program import Program
+from deepgen_ppl.sites import Site, Sites
+from deepgen_ppl.typing import Array, ArrayDict, Rng
+
+__all__ = ["Observed", "Pair"]
+
+PLATE = "data"
+ROWS = "rows."
+"""What stands before the names of the rows of data that a pair keeps."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is observed of each datum.
+
+    Attributes:
+        measure: the space of its values; scores on one measure can be compared.
+    """
+
+    measure: str
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a pair is besides its arrays.
+
+    Attributes:
+        host: the pair as the host runs it.
+        observed: (argument, what it looks like) of each argument that is observed.
+        renamed: (observed site, its argument) where their names differ.
+    """
+
+    host: Any
+    observed: tuple[tuple[str, Observed], ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+
+
+def nothing(*args: Any, **kwargs: Any) -> None:
+    """The guide of a model without latent sites."""
+
+
+class Pair(Program):
+    r"""A model and a guide of the host, written without this library, as a program of it.
+
+        log w = log p(x, z) - log q(z),   z ~ q
+
+    Arguments of the model are the names of the data. Rows stand in a plate named "data" over the rows at hand,
+    `plate("data", x.shape[0], dim=-1)`, so that the pair runs on any number of them; latents outside it are shared by
+    all data. `params` are unconstrained, under the names that the host gives them; `host_params` are constrained.
+
+    Both are run once, so that an autoguide is set up and parameters are found. On Pyro the parameters of modules are
+    trained in copies, in no parameter store: the modules stay as they were.
+
+    Example:
+        >>> import numpy as np, numpyro, numpyro.distributions as dist, deepgen_ppl.numpyro as dg
+        >>> from numpyro.infer.autoguide import AutoNormal
+        >>> def model(x, y=None):
+        ...     w = numpyro.sample("w", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("data", x.shape[0], dim=-1):
+        ...         numpyro.sample("y", dist.Normal(w * x, 0.5), obs=y)
+        >>> x = np.linspace(-1, 1, 50, dtype="float32")
+        >>> pair = dg.Pair(model, AutoNormal(model), data={"x": x, "y": 0.7 * x}, rng=0)
+        >>> fit = dg.fit(pair, {"x": x, "y": 0.7 * x}, optimizer=dg.adam(0.05), epochs=200, rng=0, progress=False)
+        >>> bool(abs(float(fit.model.host_params["w_auto_loc"]) - 0.7) < 0.1)
+        True
+
+    References: NumPyro (Phan et al., 2019, https://arxiv.org/abs/1912.11554); Pyro (Bingham et al., 2019,
+    https://arxiv.org/abs/1810.09538).
+
+    Args:
+        model: function of named data.
+        guide: function of the same data, or None where nothing is latent. Autoguides that are weighed: Normal,
+            DiagonalNormal, MultivariateNormal, LowRankMultivariateNormal and IAFNormal, for latents that all data
+            share; BNAFNormal and DAIS on NumPyro; Structured, Gaussian, NormalizingFlow and GuideList on Pyro. Delta
+            and LaplaceApproximation are points: `fit` finds the mode, and `bounds` puts it in.
+        data: named data, all of those to be trained on: DAIS looks at them. Two rows are kept, also in files.
+        rng: seed or generator of the first run.
+        dtype: dtype of the data.
+
+    Raises:
+        TypeError: for a guide that cannot be weighed, or a network that keeps a state.
+        ValueError: for a model whose rows are no plate of the rows at hand, or a guide that is tied to its first rows.
+    """
+
+    options = ("form",)
+    form: Form
+
+    def __init__(
+        self,
+        model: Callable,
+        guide: Callable | None = None,
+        *,
+        data: Mapping[str, Any],
+        rng: Rng | int = 0,
+        dtype: str = "float32",
+    ) -> None:
+        engine, batch = self.engine, _checked(self.engine, data, dtype)
+        key, own = engine.random.split(engine.random.rng(rng, next(iter(batch.values()))), 2)
+        host, trained, fixed = engine.host.adopted(model, nothing if guide is None else guide, batch, key)
+        rows = {f"{ROWS}{name}": x for name, x in take(batch, slice(0, 2)).items()}
+        self.form = Form(host)
+        self.build(arrays=trained, constants={**fixed, **rows})
+        _, sites = self._run(batch, own)
+        few = 3 if num_rows(batch) == 2 else 2
+        try:
+            self._run(take(batch, np.arange(few) % num_rows(batch)), own)
+        except Exception as error:
+            if str(error).startswith("expected"):
+                raise  # a sentence of ours
+            raise ValueError(
+                f"expected a model and a guide that run on any number of rows, got an error at {few} rows of "
+                f"{num_rows(batch)}: {error}"
+            ) from error
+        self.form = _form(engine, host, sites, batch)
+
+    def _run(self, batch: Mapping[str, Any], rng: Rng) -> tuple[Sites, Sites]:
+        """(guide, model): one run of the guide, and of the model with its draws.
+
+        Raises:
+            ValueError: for sites in the plate of the data that are not those of the rows at hand.
+        """
+        engine = self.engine
+        first, second = engine.random.split(rng, 2)
+        with engine.host.bound():
+            q = engine.host.run(self.guide, batch, rng=first)
+            _check_plate(q, num_rows(batch), "guide")
+            p = engine.host.run(self.model, batch, rng=second, values={n: s for n, s in q.items() if not s.observed})
+            _check_plate(p, num_rows(batch), "model")
+        return q, p
+
+    # -- the program ---------------------------------------------------------------------------------------------------
+
+    def model(self, *args: Any, size: int | None = None, num_data: int | None = None, **data: Any) -> Any:
+        """The user's model; `size` and `num_data` reach it where it takes them."""
+        return self._call("model", args, data, size=size, num_data=num_data)
+
+    def guide(self, *args: Any, size: int | None = None, num_data: int | None = None, **data: Any) -> Any:
+        """The user's guide."""
+        return self._call("guide", args, data, size=size, num_data=num_data)
+
+    def _call(self, which: str, args: tuple, data: Mapping[str, Any], **sizes: int | None) -> Any:
+        host, param = self.form.host, self.engine.host.param
+        arrays, constants = self.arrays, self.own_constants
+        cast, takes = self.engine.arrays.cast, inspect.signature(host.fns["model"]).parameters
+        read = host.names[which]
+        own = {k: param(k, arrays[k]) for k in read if k in arrays} | {k: constants[k] for k in read if k in constants}
+        rows = {k: x if x is None else cast(x, constants[ROWS + k]) for k, x in data.items()}
+        if len(args) + len(rows) == 0 and "size" not in takes:
+            raise ValueError(f"expected data, or a model that takes size=..., to run {self!r}, got neither")
+        if not args:  # what is observed is left out to draw it
+            rows = {k: None for k, _ in self.form.observed if takes[k].default is inspect.Parameter.empty} | rows
+        given = {k: n for k, n in sizes.items() if n is not None and k in takes}
+        return host.call(which, own, dict(self.form.renamed), args, {**rows, **given})
+
+    @property
+    def observed(self) -> dict[str, Observed]:
+        """The arguments of the model that it observes."""
+        return dict(self.form.observed)
+
+    @property
+    def units(self) -> dict[str, Any]:
+        """No unit checks the values: the host's own laws do."""
+        return {}
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The arguments of the model that are data."""
+        return frozenset(k.removeprefix(ROWS) for k in self.own_constants if k.startswith(ROWS))
+
+    @property
+    def like(self) -> Array:
+        """An array of the pair's dtype and device."""
+        named = {**self.arrays, **self.own_constants}
+        return next(x for x in named.values() if "float" in str(x.dtype))
+
+    @property
+    def host_params(self) -> ArrayDict:
+        """All trained arrays as the host's own tools take them: constrained, under the names of the host's sites."""
+        fixed = {k: x for k, x in self.own_constants.items() if not k.startswith(ROWS)}
+        return ArrayDict(self.form.host.host_params({**self.arrays, **fixed}))
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def to_file(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Names and a fingerprint as JSON, and all arrays: `load(path, model=..., guide=...)` puts them in."""
+        to_numpy = self.engine.arrays.to_numpy
+        config = {
+            "engine": self.engine.name,
+            "arrays": list(self.arrays),
+            "constants": list(self.own_constants),
+            "log_weight": self._log_weight(),
+        }
+        parts = {"arrays": self.arrays, "constants": self.own_constants}
+        return config, {f"{part}.{k}": to_numpy(v) for part, own in parts.items() for k, v in own.items()}
+
+    @classmethod
+    def from_file(
+        cls,
+        config: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        *,
+        model: Callable | None = None,
+        guide: Callable | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Inverse of `to_file`, given the model and the guide.
+
+        Args:
+            config: its JSON.
+            arrays: its arrays.
+            model: the model that was saved.
+            guide: its guide; an autoguide may be a fresh one.
+            data: the data that the pair was made with, where the guide looks at all of them.
+
+        Raises:
+            ValueError: without a model, or for a model or a guide that gives other numbers than the one saved.
+        """
+        if model is None:
+            raise ValueError("expected model=... and guide=... to load a Pair, which are functions, got none")
+        if config["engine"] != cls.engine.name:
+            raise ValueError(f"expected a Pair of the engine {cls.engine.name}, got one of {config['engine']}")
+        kept = {k: arrays[f"{part}.{k}"] for part in ("arrays", "constants") for k in config[part]}
+        rows = {k.removeprefix(ROWS): x for k, x in kept.items() if k.startswith(ROWS)}
+        dtype = next((str(kept[k].dtype) for k in kept if kept[k].dtype.kind == "f"), "float32")
+        pair = cls(model, guide, data=rows if data is None else data, dtype=dtype).from_canonical(kept)
+        expected, got = config["log_weight"], pair._log_weight()
+        if not math.isclose(expected, got, rel_tol=1e-3, abs_tol=1e-3):
+            raise ValueError(
+                f"expected the model and the guide that were saved, with the log-weight {expected:.6g} of one draw at "
+                f"the rows of the file, got {got:.6g}: pass the same functions, and data=... where the guide looks at "
+                "all data (AutoDAIS)"
+            )
+        return pair
+
+    def _log_weight(self) -> float:
+        """log p - log q of one draw at the rows that are kept: what tells another model or guide apart."""
+        engine = self.engine
+        rows = {k.removeprefix(ROWS): x for k, x in self.own_constants.items() if k.startswith(ROWS)}
+        q, p = self._run(rows, engine.random.rng(0, self.like))
+        signed = [(s, 1.0) for s in p.values()] + [(s, -1.0) for s in q.values()]
+        return float(sum(sign * float(engine.arrays.to_numpy(s.log_prob).sum()) for s, sign in signed))
+
+    def __repr__(self) -> str:
+        fns = [getattr(fn, "__name__", type(fn).__name__) for fn in self.form.host.fns.values()]
+        total = sum(int(np.prod(v.shape)) for v in self.params.values())
+        return f"Pair({', '.join(fns)}; {total} parameters; {self.like.dtype})"
+
+
+def _checked(engine: Any, data: Mapping[str, Any], dtype: str) -> dict[str, Array]:
+    """Named arrays of one length; floating ones in the given dtype.
+
+    Raises:
+        TypeError: for something else than a mapping of arrays.
+        ValueError: for no rows, lengths that differ, or a name that is reserved.
+    """
+    if not isinstance(data, Mapping) or not data or not all(np.ndim(x) for x in data.values()):
+        got = type(data).__name__
+        raise TypeError(f"expected data as a dict of arrays by the names of the model's arguments, got {got}")
+    shapes = {name: tuple(np.shape(x)) for name, x in data.items()}
+    if len({shape[0] for shape in shapes.values()}) > 1 or not num_rows(data):
+        raise ValueError(f"expected data of one length, got the shapes {shapes}")
+    if taken := sorted(data.keys() & RESERVED):
+        raise ValueError(f"expected other names of data than {taken}, which are reserved, got {sorted(data)}")
+    asarray = engine.arrays.asarray
+    return {k: asarray(x, dtype=dtype) if "float" in str(x.dtype) else asarray(x) for k, x in data.items()}
+
+
+def _check_plate(sites: Mapping[str, Site], rows: int, which: str) -> None:
+    """What belongs to a datum lies in the plate of the rows at hand, each row once.
+
+    Raises:
+        ValueError: naming the site.
+    """
+    for name, site in sites.items():
+        if not site.inside(PLATE):
+            continue
+        if hasattr(site.scale, "shape") or site.scale != 1:
+            raise ValueError(
+                f"expected the site {name!r} of the {which} to count each row once, got the scale {site.scale}: fit "
+                f"draws the rows of a step and scales them; write plate({PLATE!r}, x.shape[0]) without subsample_size"
+            )
+        if (size := next(plate.size for plate in site.plates if plate.name == PLATE)) != rows:
+            raise ValueError(
+                f"expected the site {name!r} of the {which} in a plate of the rows at hand, "
+                f"plate({PLATE!r}, x.shape[0]), got {size} for {rows} rows: what is tied to the rows that it was made "
+                "with, as an autoguide of latents of each datum, has no weight for another datum; draw those in a "
+                "guide of your own"
+            )
+
+
+def _form(engine: Any, host: Any, sites: Mapping[str, Site], batch: Mapping[str, Array]) -> Form:
+    """Which arguments are observed: those that a site of their name, or of their values, observes.
+
+    Raises:
+        ValueError: for an observed site in the plate of the data that has no such argument.
+    """
+    observed: dict[str, Observed] = {}
+    renamed = {}
+    plain = {name: engine.arrays.to_numpy(x) for name, x in batch.items()}
+    for name, site in sites.items():
+        if not site.observed or site.law in ("Delta", "Unit") or not site.inside(PLATE):
+            continue
+        value = engine.arrays.to_numpy(site.value)
+        equal = [k for k, x in plain.items() if x.shape == value.shape and np.array_equal(x, value)]
+        if name not in batch and len(equal) != 1:
+            raise ValueError(
+                f"expected the observed site {name!r} to observe one argument of the model as it is, among "
+                f"{sorted(batch)}: give the site the argument's name"
+            )
+        argument = name if name in batch else equal[0]
+        observed[argument] = Observed(_measure(site))
+        if argument != name:
+            renamed[name] = argument
+    return Form(host, tuple(observed.items()), tuple(renamed.items()))
+
+
+def _measure(site: Site) -> str:
+    """The space of a datum's values: a power of the support of one of them."""
+    fn = site.fn
+    size = math.prod(site.value.shape) // next(plate.size for plate in site.plates if plate.name == PLATE)
+    while getattr(fn, "base_dist", None) is not None and not hasattr(fn, "transforms"):
+        fn = fn.base_dist
+    support = fn.support
+    while (base := getattr(support, "base_constraint", None)) is not None:
+        support = base
+    if not support.is_discrete:
+        return f"R^{size}" if not support.event_dim else f"{type(support).__name__} of {size}"
+    if not fn.has_enumerate_support or fn.event_shape:
+        return f"{{0, 1, ..}}^{size}"
+    states = np.asarray(fn.enumerate_support(expand=False).tolist()).reshape(-1)
+    return "{" + ", ".join(f"{v:g}" for v in states) + f"}}^{size}"
