@@ -27,9 +27,9 @@ def ours(dg: object, x: np.ndarray, hidden: int, batch: int, *, centered: bool) 
     """One epoch of `fit`, without its first compilation: the trainer over shuffled rows."""
     engine = dg.engine
     rbm = dg.RBM.init(rng=0, visible=x.shape[1], hidden=hidden, centered=centered, data=x)
-    data = engine.arrays.asarray(x, like=rbm.like)
+    data = {"v": engine.arrays.asarray(x, like=rbm.like)}
     trainer = engine.host.trainer(dg.StochasticML(num_chains=batch), dg.sgd(RATE), len(x))
-    state = trainer.init(rbm, engine.random.rng(1, rbm.like), data[:batch])
+    state = trainer.init(rbm, engine.random.rng(1, rbm.like), {"v": data["v"][:batch]})
     rows = np.random.default_rng(0).permutation(len(x)).reshape(-1, batch)
 
     def run() -> None:

@@ -29,9 +29,9 @@ RATE = 1e-3
 def trainer(dg: object, vae: object, x: np.ndarray, batch: int) -> object:
     """One epoch of `fit`, without its first compilation."""
     engine = dg.engine
-    data = engine.arrays.asarray(x, like=vae.like)
+    data = {"x": engine.arrays.asarray(x, like=vae.like)}
     loop = engine.host.trainer(dg.ELBO(), dg.adam(RATE), len(x))
-    state = loop.init(vae, engine.random.rng(1, vae.like), data[:batch])
+    state = loop.init(vae, engine.random.rng(1, vae.like), {"x": data["x"][:batch]})
     rows = np.random.default_rng(0).permutation(len(x)).reshape(-1, batch)
 
     def run() -> None:
@@ -46,7 +46,7 @@ def jax_by_hand(vae: object, x: np.ndarray, batch: int) -> object:
     optimizer = optax.adam(RATE)
     sizes = [
         [(p.shape[0], p.shape[1]) for k, p in sorted(net.params.items()) if k.endswith("kernel")]
-        for net in (vae.encoder, vae.decoder)
+        for net in (vae.networks["encoder"], vae.networks["decoder"])
     ]
     keys = iter(jax.random.split(jax.random.key(0), 12))
     params = [[(jax.random.normal(next(keys), s) / np.sqrt(s[0]), jnp.zeros(s[1])) for s in net] for net in sizes]
@@ -114,7 +114,7 @@ def torch_by_hand(vae: object, x: np.ndarray, batch: int) -> object:
 
     shapes = [
         [tuple(p.shape) for k, p in net.named_parameters() if k.endswith("weight")]
-        for net in (vae.encoder, vae.decoder)
+        for net in (vae.networks["encoder"], vae.networks["decoder"])
     ]
     encoder, decoder = (mlp([net[0][1], *(s[0] for s in net)]) for net in shapes)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=RATE)
