@@ -11,6 +11,7 @@ from gates import g_test, gate, gate_mean, sampled
 
 from deepgen_ppl.energies.base_rate import base_rate_machine
 from deepgen_ppl.energies.path import Path
+from deepgen_ppl.log_z import exact as exact_module
 from deepgen_ppl.log_z.estimates import log_mean_exp
 from deepgen_ppl.log_z.exact import draw_exact, enumerable
 from deepgen_ppl.log_z.schedules import salakhutdinov_murray_betas
@@ -400,7 +401,7 @@ def test_bad_starts_are_refused(dg):
         dg.ais(m, rng=0, start=base_rate_machine(dg.RBM.init(5, 3, rng=0)))
     keep = m.structure.smaller_side[0][0]
     few = {keep: cases.arrays(dg, {keep: np.zeros((3, 3))}, m.like)[keep]}
-    with pytest.raises(ValueError, match=r"expected `initial` with 10 draws of the layers.*got \{'h': 3\}"):
+    with pytest.raises(ValueError, match=r"expected `initial` with 10 draws of the layers.*got \{'h': \(3,\)\}"):
         dg.ais(m, rng=0, reverse=True, num_runs=10, initial=few)
     with pytest.raises(ValueError, match=r"expected `initial` .*no \['h'\]"):
         dg.ais(
@@ -442,6 +443,21 @@ def test_exact_draws(dg, name):
         g_test(cells, p / p.sum())
 
     sampled(check, 47)
+
+
+def test_exact_draws_whose_last_chunk_is_not_full(dg, monkeypatch):
+    """Eight states by fives, for one machine and for two: those of the last chunk are drawn once."""
+    monkeypatch.setattr(exact_module, "CHUNK", 5)
+    m, (states, p) = cases.machine(dg, "rbm", np.float32), oracle("rbm").law(["h"])
+    both = m.with_params({"v.bias": np.stack([to_numpy(dg, m.params["v.bias"])] * 2)})
+    p = p[np.argsort(states["h"] @ [4, 2, 1])]
+
+    def check(seed, factor):
+        for one in (m, both):
+            h = to_numpy(dg, draw_exact(dg.engine.random.rng(seed), one, 4000 * factor)["h"])
+            g_test(np.bincount((h.reshape(-1, 3) @ [4, 2, 1]).astype(int), minlength=8), p)
+
+    sampled(check, 48)
 
 
 def test_exact_draws_are_in_the_machines_dtype(dg):

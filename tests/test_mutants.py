@@ -3,6 +3,7 @@
 import cases
 import numpy as np
 import pytest
+import test_ais
 import test_bounds
 import test_contrastive
 import test_contrastive_steps
@@ -18,7 +19,7 @@ from deepgen_ppl.energies.convolution import Convolution
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.path import Path
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo
-from deepgen_ppl.log_z import ais, estimates
+from deepgen_ppl.log_z import ais, estimates, policies
 from deepgen_ppl.objectives import contrastive
 from deepgen_ppl.units import spin
 from deepgen_ppl.units.at_most_one import AtMostOne
@@ -249,6 +250,21 @@ def test_annealing_that_moves_before_it_weighs(dg, plant):
     plant(ais, "forward_step", faulty)
     with pytest.raises(GateError):
         test_bounds.check_ais(dg, "rbm_spin", once)
+
+
+def test_gradient_of_an_estimate_without_its_weights(dg, plant):
+    right = policies.negative_phase
+    test_ais.check_gradient_of_uneven_weights(dg)
+    plant(policies, "negative_phase", lambda m, particles, weights=None: right(m, particles))
+    with fails:
+        test_ais.check_gradient_of_uneven_weights(dg)
+
+
+def test_exact_draws_in_the_precision_of_the_machine(dg, plant):
+    test_ais.check_draws_far_up(dg, once)
+    plant(BoltzmannMachine, "astype", lambda m, dtype: m)
+    with pytest.raises(GateError):
+        test_ais.check_draws_far_up(dg, once)
 
 
 def test_reverse_annealing_in_the_order_of_the_way_up(dg, plant):

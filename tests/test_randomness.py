@@ -10,6 +10,7 @@ from cases import CASES
 from gates import gate_mean, sampled
 
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs
+from deepgen_ppl.log_z import schedules
 from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
 
 X = np.random.default_rng(0).integers(0, 2, (8, 4)).astype(np.float32)
@@ -49,6 +50,17 @@ def test_keys_of_chains(dg_numpyro, keys, name):
     kernel, (first, second) = BlockGibbs(3), dg_numpyro.engine.random.split(dg_numpyro.engine.random.rng(0), 2)
     kernel.step(second, m, kernel.init(first, m, 2))
     assert_used_once(keys, 4 * len(CASES[name].blocks))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_keys_of_annealing(dg_numpyro, keys, monkeypatch, reverse):
+    """Three pieces of two temperatures: one key a layer at each of them, and those of the start."""
+    monkeypatch.setattr(schedules, "CHUNK", 2)
+    m = cases.machine(dg_numpyro, "triangle", np.float32)
+    keys.clear()
+    with pytest.warns(UserWarning, match="num_runs"):
+        dg_numpyro.ais(m, rng=0, betas=7, num_runs=2, reverse=reverse)
+    assert_used_once(keys, 6 * 3)
 
 
 OBJECTIVES = {

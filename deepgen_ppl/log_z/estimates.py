@@ -92,26 +92,30 @@ class Estimate:
         return f"{self.value:.6g} ({error}; {self.kind} by {self.method})"
 
 
-def log_mean_exp(log_w: np.ndarray) -> tuple[float, float, float]:
-    """log mean w, its delta-method standard error, and the effective sample size of the weights.
+def log_mean_exp(log_w: np.ndarray) -> tuple[Any, Any, Any]:
+    """log mean w over the first axis, its delta-method standard error, and the effective sample size of the weights.
 
     The error is NaN, as not to be trusted, below 100 weights, where sd(log w) > 1, where the effective sample size is
     below 100 (to 1 %), or where no weight is positive and finite.
 
     Args:
-        log_w: log weights, shape (R,).
+        log_w: log weights, shape (R,) or (R, ...).
+
+    Returns:
+        Three numbers, or arrays (...) in nats.
     """
     log_w = np.asarray(log_w, float)
-    top = log_w.max()
-    if not math.isfinite(top):
-        return float(top), math.nan, 0.0
-    w = np.exp(log_w - top)
-    value = float(top + np.log(w.mean()))
-    ess = float(w.sum() ** 2 / (w**2).sum())
-    least = min(RUNS_FOR_ERROR, 0.99 * len(w))  # even weights have an effective size of their number, to rounding
-    if len(w) < RUNS_FOR_ERROR or not np.isfinite(log_w).all() or log_w.std() > 1.0 or ess < least:
-        return value, math.nan, ess
-    return value, float(w.std(ddof=1) / w.mean() / math.sqrt(len(w))), ess
+    runs, top = len(log_w), log_w.max(axis=0)
+    finite = np.isfinite(top)
+    with np.errstate(all="ignore"):  # infinite weights and none at all are looked for at the end
+        w = np.exp(log_w - np.where(finite, top, 0.0))
+        mean, spread = w.mean(axis=0), log_w.std(axis=0)
+        value = np.where(finite, top + np.log(mean), top)
+        ess = np.where(finite, w.sum(axis=0) ** 2 / (w**2).sum(axis=0), 0.0)
+        se = np.sqrt(((w - mean) ** 2).sum(axis=0) / max(runs - 1, 1) / runs) / mean
+    least = min(RUNS_FOR_ERROR, 0.99 * runs)  # even weights have an effective size of their number, to rounding
+    trusted = (runs >= RUNS_FOR_ERROR) & np.isfinite(log_w).all(axis=0) & (spread <= 1.0) & (ess >= least)
+    return value[()], np.where(trusted, se, math.nan)[()], ess[()]
 
 
 def snapshot(machine: Any) -> Any:
@@ -125,23 +129,24 @@ def snapshot(machine: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class LogNormalizer:
-    """log Z of a machine at the parameters it was computed at.
+    """log Z of a machine at the parameters it was computed at, or of each machine of a batch.
 
     Args:
-        value: log Z in nats.
+        value: log Z in nats; an array of the shape of a batch of machines, as `se` then is.
         se: standard error of the value; 0 where exact, NaN where it cannot be trusted.
         kind: what may be claimed.
         side: the side on which `value` lies in expectation.
         method: how it was made.
         belongs_to: a copy of the machine at these parameters; None where the user vouches for it.
         particles: state of weighted draws from the machine, by which the estimate is differentiated, or None.
-        weights: weights of the particles, shape (R,), summing to one.
-        log_weights: log weights of the runs behind the estimate, shape (R,), log Z of the start included, or None.
-        flags: what should make one careful.
+        weights: weights of the particles, shape (R,) or (R, ...), summing to one over the first axis.
+        log_weights: log weights of the runs behind the estimate, of the same shape, log Z of the start included, or
+            None.
+        flags: what should make one careful, in one machine of a batch or more: those whose `se` is NaN.
     """
 
-    value: float
-    se: float
+    value: Any
+    se: Any
     kind: Kind
     side: Side
     method: str
@@ -161,8 +166,10 @@ class LogNormalizer:
             return frozenset({"lower", "upper"})
         return frozenset({self.side} & {"lower", "upper"} if self.kind == "bound" else ())
 
-    def certified(self, alpha: float = 0.025) -> float:
+    def certified(self, alpha: float = 0.025) -> Any:
         """A bound on log Z that holds with probability 1 - alpha, whatever the mixing (Markov's inequality).
+
+        Of a batch of machines it is an array, each of whose bounds holds with this probability.
 
         From forward runs, log Z >= log mean w - log(1 / alpha); from reverse runs that start at exact draws,
         log Z <= -log mean w_rev + log(1 / alpha).
@@ -173,16 +180,18 @@ class LogNormalizer:
         if not 0 < alpha < 1:
             raise ValueError(f"expected alpha between 0 and 1, got {alpha}")
         if self.kind == "exact":
-            return float(self.value)
+            return self.value
         if self.side == "lower":
-            return float(self.value) + math.log(alpha)
+            return self.value + math.log(alpha)
         if self.side == "upper" and self.kind == "bound":
-            return float(self.value) - math.log(alpha)
+            return self.value - math.log(alpha)
         raise ValueError(f"expected an estimate that claims a side, got {self}")
 
     def __repr__(self) -> str:
         flags = f", flags {list(self.flags)}" if self.flags else ""
-        return f"LogNormalizer({self.value} +- {self.se} nats, {self.kind}, side {self.side}, by {self.method}{flags})"
+        shape = tuple(np.shape(self.value))
+        value = f"{self.value} +- {self.se} nats" if not shape else f"{shape} machines"
+        return f"LogNormalizer({value}, {self.kind}, side {self.side}, by {self.method}{flags})"
 
 
 @dataclass(frozen=True, eq=False)

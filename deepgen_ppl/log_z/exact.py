@@ -56,9 +56,16 @@ def check_single(machine: BoltzmannMachine) -> None:
     """
     if machine.batch_shape:
         raise ValueError(
-            f"expected one machine, got a batch of the shape {machine.batch_shape}: exact_log_normalizer and "
-            "marginal(..., log_normalizer='exact') take batches"
+            f"expected one machine, got a batch of the shape {machine.batch_shape}: exact_log_normalizer, ais and "
+            "marginal take batches"
         )
+
+
+def add_compensated(total: Array, lost: Array, term: Array) -> tuple[Array, Array]:
+    """Kahan's compensated sum: the total with one more term, and what it is too large by."""
+    y = term - lost
+    new = total + y
+    return new, (new - total) - y
 
 
 def check_enumerable(machine: BoltzmannMachine, bits: float = ENUMERABLE_BITS) -> None:
@@ -136,7 +143,7 @@ def log_normalizer_by_enumeration(machine: BoltzmannMachine) -> Array:
         log_f = xp.where(inside, log_f, -float("inf"))
         new = xp.maximum(top, stop(xp.max(log_f, axis=0)))
         shrink = xp.exp(top - new)
-        scaled, lost = _add(scaled * shrink, lost * shrink, xp.sum(xp.exp(log_f - new), axis=0))
+        scaled, lost = add_compensated(scaled * shrink, lost * shrink, xp.sum(xp.exp(log_f - new), axis=0))
         return (new, scaled, lost), None
 
     zero = xp.sum(0.0 * _log_f(machine, keep, offsets[:1]), axis=0)
@@ -144,13 +151,6 @@ def log_normalizer_by_enumeration(machine: BoltzmannMachine) -> Array:
     starts = xp.arange(0, total, chunk)
     top, scaled, _ = (step(first, starts[0]) if total == chunk else engine.control.loop(step, first, starts))[0]
     return top + xp.log(scaled)
-
-
-def _add(total: Array, lost: Array, term: Array) -> tuple[Array, Array]:
-    """Kahan's compensated sum."""
-    y = term - lost
-    new = total + y
-    return new, (new - total) - y
 
 
 @functools.cache

@@ -145,7 +145,9 @@ def log_unnormalized(machine: BoltzmannMachine, block: str, x: Array, hidden_bou
 
 
 def negative_phase(machine: BoltzmannMachine, particles: Mapping[str, Array], weights: Array | None = None) -> Array:
-    """E_particles[-F], whose gradient is that of log Z; a scalar in nats, averaged over its own particles.
+    """E_particles[-F], whose gradient is that of log Z, averaged over its own particles, in nats.
+
+    A scalar, or the shape of a batch of machines, whose particles (R, ..., n) and weights (R, ...) are each its own.
 
     One color of layers is summed out of the particles (Rao-Blackwell): the one they lack, or else the second, whose
     draws are the oldest of a sweep.
@@ -155,8 +157,10 @@ def negative_phase(machine: BoltzmannMachine, particles: Mapping[str, Array], we
     keep = {name: stop(x) for name, x in particles.items()}
     if len(keep) == len(structure.names) and len(structure.colors) > 1:
         keep = {name: x for name, x in keep.items() if name not in structure.colors[1]}
-    log_f = -machine.free_energy(keep)
-    return machine.engine.xp.mean(log_f) if weights is None else machine.engine.xp.sum(stop(weights) * log_f)
+    log_f, xp = -machine.free_energy(keep), machine.engine.xp
+    if weights is None:
+        return xp.mean(log_f, axis=tuple(range(log_f.ndim - len(machine.batch_shape))))
+    return xp.sum(stop(weights) * log_f, axis=0)
 
 
 def log_normalizer_term(machine: BoltzmannMachine, normalizer: Normalizer) -> Array:
