@@ -181,6 +181,8 @@ TRIANGLE_SHAPES = {
 }  # fmt: skip
 GAUSSIAN_PAIR = (("v", "h"),)
 CATEGORICAL = np.arange(3.0)
+COUNTS = np.arange(16.0)
+"""The counts that the oracle sums over: at rates up to 0.9, more of them weigh less than 1e-14."""
 
 CASES: dict[str, Case] = {
     "rbm": Case(
@@ -293,6 +295,13 @@ CASES: dict[str, Case] = {
         {"v": (2, None), "h": (2, None)},
         draw(10, {"v.bias": 2, "h.bias": 2, "v-h.weight": (2, 2), "h.log_sigma": 2}, 0.3),
         {"v.log_sigma": np.full(2, np.log(1.3)), "v.offset": np.array([0.4, -0.3])}, enumerable=False,
+    ),
+    "poisson": Case(
+        layers(GAUSSIAN_PAIR, v=("Poisson", 2), h=("Bernoulli", 2)),
+        oracles.energy_layers({"v": "poisson", "h": "bernoulli"}, GAUSSIAN_PAIR),
+        {"v": (2, COUNTS), "h": (2, BINARY)},
+        {"v.bias": np.array([-0.6, -1.0]), "h.bias": np.array([0.3, -0.4]),
+         "v-h.weight": np.array([[0.4, -0.7], [-0.5, 0.6]])}, offsets(31, {"v": 2, "h": 2}),
     ),
 }  # fmt: skip
 

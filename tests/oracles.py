@@ -89,7 +89,7 @@ def energy_layers(kinds, pairs):
     """E = -sum_l [b_l (s_l - mu_l) + log m_l] - sum_(a,b) (s_a - mu_a) W_ab (s_b - mu_b), and a constant.
 
     Args:
-        kinds: layer name -> "bernoulli", "spin", "gaussian", ("binomial", trials) or ("categorical", k).
+        kinds: layer name -> "bernoulli", "spin", "poisson", "gaussian", ("binomial", trials) or ("categorical", k).
         pairs: the layers coupled.
     """
 
@@ -104,6 +104,9 @@ def energy_layers(kinds, pairs):
             if kind[0] == "binomial":
                 for i in range(len(raw)):
                     total -= np.log(math.comb(kind[1], int(raw[i])))
+            if kind == "poisson":
+                for i in range(len(raw)):
+                    total += math.lgamma(raw[i] + 1)
             if kind == "gaussian":
                 for i in range(len(raw)):
                     total += state[name][i] ** 2 / (2 * np.exp(2 * params[f"{name}.log_sigma"][i]))
