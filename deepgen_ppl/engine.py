@@ -138,6 +138,9 @@ class Control:
         value_and_grad: `(fn)` -> `(params, *args) -> (value, gradient)` over a flat dict of arrays.
         compile: `(fn)` -> the same function for evaluation only: compiled on JAX, without an autograd graph on torch.
         double: context in which float64 arrays may be made and used, whatever the process has configured.
+        shard: `(x, like)` -> a tree of arrays whose leading axes are spread over the devices that are present, so that
+            compiled functions run on all of them; itself where they are fewer than two or do not divide the axes, where
+            the user has put `like` on a device, and on torch.
     """
 
     loop: Loop
@@ -145,6 +148,7 @@ class Control:
     value_and_grad: Callable[[Callable[..., Array]], Callable[..., tuple[Array, dict[str, Array]]]]
     compile: Callable[[Callable[..., Any]], Callable[..., Any]]
     double: Callable[[], AbstractContextManager]
+    shard: Callable[[Any, Array], Any]
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,8 @@ def _run(path: Path, rng: Rng, carry: Carry, low: Array, high: Array, *, step: C
 
 def anneal(
     path: Path, rng: Rng, position: Position, log_w: Array, betas: np.ndarray, *, reverse: bool, progress: bool
-) -> tuple[Position, Array]:
-    """Runs along a path, from one of its ends to the other.
+) -> tuple[Position, np.ndarray]:
+    """Runs along a path, from one of its ends to the other, spread over the devices that are present.
 
     Args:
         path: E_beta, with its transitions, their reversals and its increments of the weight.
@@ -89,17 +89,18 @@ def anneal(
         progress: whether to show a progress bar.
 
     Returns:
-        Where the runs end, and their log-weights.
+        Where the runs end, on one device, and their log-weights in float64.
     """
     engine, like = path.end.engine, path.end.like
     parts = pieces(betas, reverse=reverse)
     run = compiled(engine, _run, step=reverse_step if reverse else forward_step)
-    carry: Carry = (position, log_w, 0.0 * log_w)
+    carry: Carry = engine.control.shard((position, log_w, 0.0 * log_w), like)
     keys = engine.random.split(rng, len(parts))
     for part, key in zip(progress_bar(parts, "AIS", show=progress), keys, strict=True):
         low, high = (engine.arrays.asarray(b, like=like) for b in part)
         carry = run(path, key, carry, low, high)
-    return carry[:2]
+    asarray, to_numpy = engine.arrays.asarray, engine.arrays.to_numpy
+    return {name: asarray(to_numpy(x), like=like) for name, x in carry[0].items()}, to_numpy(carry[1]).astype(float)
 
 
 def ais(
@@ -159,11 +160,10 @@ def ais(
     first, rest = engine.random.split(engine.random.rng(rng, machine.like), 2)
     position = draws_of(first, machine if reverse else start, num_runs) if initial is None else initial
     position = {n: position[n] for n in machine.structure.smaller_side[0]}
-    log_w = engine.arrays.asarray(np.zeros((num_runs, *machine.batch_shape)), like=machine.like)
+    zero = engine.arrays.asarray(np.zeros((num_runs, *machine.batch_shape)), like=machine.like)
     path = Path(start, machine)
-    position, log_w = anneal(path, rest, position, log_w, betas, reverse=reverse, progress=progress)
+    position, log_w = anneal(path, rest, position, zero, betas, reverse=reverse, progress=progress)
     method = f"AIS {'reverse' if reverse else 'forward'}, {len(betas)} temperatures, {num_runs} runs"
-    log_w = engine.arrays.to_numpy(log_w).astype(float)
     if reverse:
         return _reverse(machine, log_z_start, log_w, method, exact=initial is None)
     return _forward(machine, log_z_start, log_w, method, position)

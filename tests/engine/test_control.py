@@ -1,5 +1,9 @@
 """Loops, derivatives, compilation and precision of the engines."""
 
+import json
+import os
+import subprocess
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -123,3 +127,46 @@ def test_map(dg):
     out = dg.engine.control.map(lambda x: (x["a"] * x["b"], {"sum": x["a"].sum()}), xs)
     np.testing.assert_allclose(numpy(dg, out[0]), np.arange(6).reshape(3, 2) * np.arange(3)[:, None])
     np.testing.assert_allclose(numpy(dg, out[1]["sum"]), [1, 5, 9])
+
+
+@covers("control.shard")
+def test_shard(dg):
+    """The same values whatever the devices."""
+    x, like = ({"a": array(dg, np.arange(8.0).reshape(4, 2))}, array(dg, [0.0, 1.0])), array(dg, 1.0)
+    out = dg.engine.control.shard(x, like)
+    np.testing.assert_array_equal(numpy(dg, out[0]["a"]), np.arange(8.0).reshape(4, 2))
+    np.testing.assert_array_equal(numpy(dg, out[1]), [0, 1])
+
+
+SHARDED = """
+import jax, numpy as np
+import deepgen_ppl.numpyro as dg
+
+assert len(jax.devices()) == 2
+shard, like = dg.engine.control.shard, jax.numpy.zeros(3)
+assert len(shard({"x": jax.numpy.zeros((4, 3))}, like)["x"].sharding.device_set) == 2
+assert len(shard({"x": jax.numpy.zeros((5, 3))}, like)["x"].sharding.device_set) == 1
+placed = jax.device_put(like, jax.devices()[1])
+assert len(shard({"x": jax.numpy.zeros((4, 3))}, placed)["x"].sharding.device_set) == 1
+assert not jax.jit(lambda x: shard(x, x))(like).any()
+rbm = dg.RBM.init(6, 4, rng=0, weight_scale=1.0)
+for reverse in (False, True):
+    estimate = dg.ais(rbm, rng=0, betas=20, num_runs=100, reverse=reverse)
+    print(estimate.log_weights.tolist())
+    assert reverse or len(estimate.particles["h"].sharding.device_set) == 1
+"""
+
+
+@pytest.mark.slow
+def test_annealing_over_two_devices(dg_numpyro):
+    """The same runs on two devices as on one, to rounding."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SHARDED],
+        capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": flags}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rbm = dg_numpyro.RBM.init(6, 4, rng=0, weight_scale=1.0)
+    for line, reverse in zip(done.stdout.splitlines(), (False, True), strict=True):
+        own = dg_numpyro.ais(rbm, rng=0, betas=20, num_runs=100, reverse=reverse).log_weights
+        np.testing.assert_allclose(json.loads(line), own, rtol=1e-5, atol=1e-5)

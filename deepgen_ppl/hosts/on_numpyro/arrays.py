@@ -119,10 +119,22 @@ def loop(step: Any, carry: Any, xs: Any = None, length: int | None = None) -> tu
     return jax.lax.scan(step, carry, xs, length=length)
 
 
+def shard(x: Any, like: jax.Array) -> Any:
+    """A tree of arrays spread over the local devices along their leading axes; see `Control`."""
+    devices, leaves = jax.local_devices(), jax.tree.leaves(x)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in (*leaves, like)):
+        return x
+    if len(devices) == 1 or like.committed or any(leaf.shape[0] % len(devices) for leaf in leaves):
+        return x
+    mesh = jax.sharding.Mesh(np.array(devices), ("chains",))
+    return jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("chains")))
+
+
 CONTROL = Control(
     loop=loop,
     map=lambda fn, xs: jax.vmap(fn)(xs),
     value_and_grad=jax.value_and_grad,
     compile=jax.jit,
     double=lambda: jax.enable_x64(True),
+    shard=shard,
 )
