@@ -451,6 +451,27 @@ def test_mean_field_ends_at_a_fixed_point_whose_gradient_is_that_of_the_energy(d
         np.testing.assert_allclose(got[k], -g, atol=1e-8, err_msg=k)
 
 
+def check_mean_field_is_a_constant(dg, name):
+    """dL/d theta = E_q[-dE/d theta] after one pass too, where L still depends on q."""
+    m, truth = cases.machine(dg, name), oracle(name)
+    v = truth.states(["v"])["v"][2]
+    x = cases.arrays(dg, {"v": v}, m.like)["v"]
+
+    def bound(params):
+        one = m.with_params(params)
+        return mean_field.mean_field_bound(one, x, MeanField(1).solve(one, x))
+
+    got = dg.engine.control.value_and_grad(bound)(dict(m.params))[1]
+    full, _ = truth.posterior({"v": v})
+    laws = {n: unit_law(dg, m, (name, n), e) for n, e in MeanField(1).solve(m, x).items()}
+    for k, g in truth.gradient(full, truth.factorized(laws, {"v": v})).items():
+        np.testing.assert_allclose(to_numpy(dg, got[k]), -g, **TOL, err_msg=k)
+
+
+def test_mean_field_is_a_constant_of_differentiation(dg, double):
+    check_mean_field_is_a_constant(dg, "dbm3_centered")
+
+
 # --- machines that do not exist, and bad input
 
 
