@@ -20,9 +20,10 @@ from deepgen_ppl.directed.sigmoid_belief_net import SigmoidBeliefNet as _Sigmoid
 from deepgen_ppl.directed.vae import VAE as _VAE
 from deepgen_ppl.energies.convolution import Convolution
 from deepgen_ppl.energies.energy import Block
-from deepgen_ppl.energies.energy import Energy as _Energy
+from deepgen_ppl.energies.independent_blocks import IndependentBlocks as _IndependentBlocks
 from deepgen_ppl.energies.machine import BoltzmannMachine as _BoltzmannMachine
 from deepgen_ppl.energies.mean_field import MeanField
+from deepgen_ppl.energies.own_energy import OwnEnergy as _OwnEnergy
 from deepgen_ppl.energies.replicated import Replicated
 from deepgen_ppl.energies.sparse import Sparse
 from deepgen_ppl.energies.terms import Bias, Dense, NoBias, SharedBias, Term, ThirdOrder
@@ -30,6 +31,7 @@ from deepgen_ppl.hosts.on_numpyro import ENGINE as _ENGINE
 from deepgen_ppl.hosts.on_numpyro import HostObjective as _HostObjective
 from deepgen_ppl.hosts.on_numpyro import ProgramBase as _ProgramBase
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs
+from deepgen_ppl.kernels.hmc import HMC
 from deepgen_ppl.kernels.kernel import Kernel
 from deepgen_ppl.kernels.parallel_tempering import ParallelTempering
 from deepgen_ppl.log_p.bounds import Bounds, BoundsOptions, bounds
@@ -40,7 +42,8 @@ from deepgen_ppl.log_z.exact import exact_log_normalizer
 from deepgen_ppl.methods.nuts import NUTS
 from deepgen_ppl.model_files import loader as _loader
 from deepgen_ppl.model_files import save
-from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
+from deepgen_ppl.objectives.contrastive import StochasticML
+from deepgen_ppl.objectives.contrastive_divergence import ContrastiveDivergence
 from deepgen_ppl.objectives.elbo import ELBO as _ELBO
 from deepgen_ppl.objectives.iwae import IWAE as _IWAE
 from deepgen_ppl.objectives.reweighted_wake_sleep import ReweightedWakeSleep as _ReweightedWakeSleep
@@ -97,7 +100,9 @@ __all__ = [
     "Gaussian",
     "GaussianBernoulliRBM",
     "Given",
+    "HMC",
     "IWAE",
+    "IndependentBlocks",
     "Kernel",
     "LogNormalizer",
     "MeanField",
@@ -145,7 +150,10 @@ __all__ = [
 engine = _ENGINE
 
 
-class Energy(_Energy, engine=_ENGINE): ...
+class Energy(_OwnEnergy, _ProgramBase, engine=_ENGINE): ...
+
+
+class IndependentBlocks(_IndependentBlocks, _ProgramBase, engine=_ENGINE): ...
 
 
 class BoltzmannMachine(_BoltzmannMachine, engine=_ENGINE): ...

@@ -16,7 +16,7 @@ from deepgen_ppl.model import Model
 from deepgen_ppl.options import instance
 from deepgen_ppl.typing import Array, ArrayDict, Params
 
-__all__ = ["Stateful"]
+__all__ = ["PARTS", "Stateful"]
 
 PARTS = ("networks", "machines", "arrays", "own_constants")
 """The attributes that hold the state."""
@@ -43,8 +43,9 @@ class Stateful(Model):
     _hold: Any
 
     def __init_subclass__(cls, engine: Engine | None = None, **kwargs: Any) -> None:
-        cls.dynamic_fields = PARTS
-        cls.static_fields = (*cls.options, "name")
+        if cls.dynamic_fields in ((), PARTS):  # else its state is in attributes of its own
+            cls.dynamic_fields = PARTS
+            cls.static_fields = (*cls.options, "name")
         super().__init_subclass__(engine=engine, **kwargs)
 
     def build(

@@ -9,7 +9,8 @@ from test_kernels import exact_states
 
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from deepgen_ppl.objectives import contrastive
-from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
+from deepgen_ppl.objectives.contrastive import StochasticML
+from deepgen_ppl.objectives.contrastive_divergence import ContrastiveDivergence
 
 DISCRETE_HIDDEN = [n for n, case in CASES.items() if all(v is not None for _, v in list(case.blocks.values())[1:])]
 _gradients = {}

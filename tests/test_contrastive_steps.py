@@ -15,7 +15,8 @@ from test_contrastive import svi_run
 from deepgen_ppl.energies.mean_field import mean_field_bound
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo, GibbsState
 from deepgen_ppl.kernels.kernel import Kernel
-from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
+from deepgen_ppl.objectives.contrastive import StochasticML
+from deepgen_ppl.objectives.contrastive_divergence import ContrastiveDivergence
 
 RATE, OFFSET_RATE, CHAINS = 0.3, 0.2, 5
 TOL = {"atol": 1e-10, "rtol": 1e-10}

@@ -11,7 +11,8 @@ from gates import gate_mean, sampled
 
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs
 from deepgen_ppl.log_z import schedules
-from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
+from deepgen_ppl.objectives.contrastive import StochasticML
+from deepgen_ppl.objectives.contrastive_divergence import ContrastiveDivergence
 
 X = np.random.default_rng(0).integers(0, 2, (8, 4)).astype(np.float32)
 

@@ -69,6 +69,10 @@ class Energy(Model):
     def blocks(self) -> Mapping[str, Block]:
         """The blocks of a state, by name."""
 
+    def support(self, block: str) -> Any:
+        """The host's constraint of the values of a block."""
+        return self.blocks[block].support
+
     @abstractmethod
     def energy(self, state: State) -> Array:
         """E(x), shape (...) in nats."""
@@ -88,6 +92,15 @@ class Energy(Model):
             NotImplementedError: for an energy whose blocks cannot be summed out.
         """
         raise self._lacks("free_energy(state)", "to sum blocks out")
+
+    # -- what is conditioned on some of the data; nothing, by default
+
+    def conditioned(self, data: State) -> tuple[Energy, State]:
+        """The energy given what these data condition it on, one a row, and the values of its other blocks."""
+        return self, data
+
+    def check_given(self, what: str) -> None:
+        """Check that nothing is left that must be given."""
 
     # -- what kernels ask of an energy; these defaults know nothing of its structure
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from deepgen_ppl.data import WEIGHT, checked
 from deepgen_ppl.directed.program import Program
-from deepgen_ppl.energies.machine import BoltzmannMachine
+from deepgen_ppl.energies.energy import Energy
 from deepgen_ppl.log_p.claims import Bounds, BoundsOptions, claim, found
 from deepgen_ppl.log_p.conditional import conditional_bounds
 from deepgen_ppl.log_p.log_f import LogF, log_f
@@ -59,9 +59,9 @@ def bounds(
     rng = model.engine.random.rng(rng, model.like)
     show = sys.stderr.isatty() if progress is None else progress
     began = time.perf_counter()
-    if isinstance(model, BoltzmannMachine) and model.conditions:
+    if isinstance(model, Energy) and model.conditions:
         both = conditional_bounds(model, batch, options)
-    elif isinstance(model, BoltzmannMachine):
+    elif isinstance(model, Energy):
         both = _machine(model, batch[model.data_name], rng, options, show=show)
     else:
         both = program_bounds(model, batch, rng, options, show=show)
@@ -75,7 +75,7 @@ def checked_data(model: Any, data: Any) -> dict[str, Array]:
         TypeError: for something else than a machine or a program.
         ValueError: for data that do not fit the model, row weights, or parameters that are not finite.
     """
-    if not isinstance(model, (BoltzmannMachine, Program)):
+    if not isinstance(model, (Energy, Program)):
         raise TypeError(f"expected a machine or a program, got {type(model).__name__}")
     if isinstance(data, Mapping) and WEIGHT in data:
         raise ValueError(
@@ -91,7 +91,7 @@ def checked_data(model: Any, data: Any) -> dict[str, Array]:
     return checked(model, data, "test data")
 
 
-def _machine(model: BoltzmannMachine, x: Array, rng: Rng, options: BoundsOptions, *, show: bool) -> Bounds:
+def _machine(model: Energy, x: Array, rng: Rng, options: BoundsOptions, *, show: bool) -> Bounds:
     first, second = model.engine.random.split(rng, 2)
     f = log_f(model, x)
     log_z = _sides_of_log_z(model, first, second, options, show=show)
@@ -129,7 +129,7 @@ def _difference(f: LogF, log_z: LogNormalizer | None, side: Literal["lower", "up
 
 
 def _sides_of_log_z(
-    model: BoltzmannMachine, first: Rng, second: Rng, options: BoundsOptions, *, show: bool
+    model: Energy, first: Rng, second: Rng, options: BoundsOptions, *, show: bool
 ) -> Mapping[str, LogNormalizer]:
     if options.log_z == "auto" and enumerable(model, options.exact_bits):
         exact = exact_log_normalizer(model)

@@ -56,7 +56,7 @@ def _enumerated(machine: BoltzmannMachine) -> tuple[str, ...]:
 
 
 def _free(machine: BoltzmannMachine, x: Array) -> Array:
-    return -machine.free_energy({machine.structure.visible: x})
+    return -machine.free_energy({machine.data_name: x})
 
 
 def _joint(machine: BoltzmannMachine, x: Array) -> Array:
@@ -79,9 +79,9 @@ def _compiled(engine: Engine, fn: Callable) -> Callable:
 def log_f(machine: BoltzmannMachine, x: Array) -> LogF:
     """log f(x) for every row of x, shape (N,), in batches."""
     check_single(machine)
-    structure = machine.structure
+    structure = getattr(machine, "structure", None)
     batch = 1000
-    if structure.independent(structure.hidden):
+    if structure is None or structure.independent(structure.hidden):
         fn, method = _free, "free energy"
     elif structure.log2_states(_enumerated(machine)) <= HIDDEN_BITS:
         fn, method = _joint, f"enumeration of {', '.join(_enumerated(machine))}"

@@ -27,6 +27,7 @@ import numpy as np
 
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.path import Path
+from deepgen_ppl.log_z.annealed import anneal as anneal_energy
 from deepgen_ppl.log_z.estimates import RUNS_FOR_ERROR, LogNormalizer, log_mean_exp, snapshot
 from deepgen_ppl.log_z.exact import add_compensated, check_machine
 from deepgen_ppl.log_z.schedules import check_betas, pieces
@@ -113,12 +114,13 @@ def ais(
     data: Any = None,
     reverse: bool = False,
     initial: Mapping[str, Array] | None = None,
+    kernel: Any = None,
     progress: bool = False,
 ) -> LogNormalizer:
     """log Z by annealed importance sampling, of one machine or of each of a batch.
 
     Args:
-        machine: the machine, or a batch of machines.
+        machine: the machine, a batch of machines, or an energy of one's own (see `annealed`).
         rng: seed or generator.
         betas: number of inverse temperatures (equally spaced), or an increasing array from 0 to 1.
         num_runs: number of independent runs of each machine; below 100 the standard error is withheld, with a warning.
@@ -129,6 +131,8 @@ def ais(
         reverse: anneal from the machine to the start.
         initial: draws from the machine for the reverse way, values of all layers with `num_runs` rows, (R, ..., n) for
             a batch; they are taken for inexact. Without them, exact draws are made where the machine is small enough.
+        kernel: `HMC(...)` with a step size of its own for an energy that is no machine; by default a first run of
+            annealing finds a step size for each temperature.
         progress: whether to show a progress bar.
 
     Returns:
@@ -137,11 +141,18 @@ def ais(
         error have its shape, and the runs of each machine are independent of the others'.
 
     Raises:
-        TypeError: for something else than a machine.
+        TypeError: for something else than a machine or an energy, or a kernel for a machine.
         ValueError: for temperatures that do not go from 0 to 1, a start whose log Z is not known, reverse runs
             without draws, draws for forward runs, or draws that are no states of the layers.
     """
     check_machine(machine)
+    if not hasattr(machine, "structure"):
+        options: dict[str, Any] = {"data": data, "reverse": reverse, "initial": initial, "kernel": kernel}
+        return anneal_energy(
+            machine, rng=rng, betas=betas, num_runs=num_runs, start=start, progress=progress, **options
+        )
+    if kernel is not None:
+        raise TypeError(f"expected no kernel for a machine, whose layers are drawn in turn, got {kernel!r}")
     engine, betas, num_runs = machine.engine, check_betas(betas), integer(num_runs, "num_runs")
     start = start_of(machine, start, data)
     if initial is not None and not reverse:

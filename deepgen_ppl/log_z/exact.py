@@ -15,12 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from deepgen_ppl.energies.energy import Energy
 from deepgen_ppl.energies.machine import BoltzmannMachine
+from deepgen_ppl.energies.spaces import STATE_BITS
 from deepgen_ppl.engine import Engine
+from deepgen_ppl.log_z.enumerated import bits_of, check_states, draw_states, log_z_of_states
 from deepgen_ppl.log_z.estimates import LogNormalizer, snapshot
 from deepgen_ppl.typing import Array, Rng
 
-__all__ = ["ENUMERABLE_BITS", "draw_exact", "enumerable", "exact_log_normalizer", "log_normalizer_by_enumeration"]
+__all__ = [
+    "ENUMERABLE_BITS",
+    "draw_exact",
+    "enumerable",
+    "exact_log_normalizer",
+    "log2_joint_states",
+    "log_normalizer_by_enumeration",
+]
 
 ENUMERABLE_BITS = 25.0
 """Enumeration is refused above this log2 of the number of joint states."""
@@ -32,8 +42,15 @@ CHUNK = 2**12
 
 
 def enumerable(machine: BoltzmannMachine, bits: float = ENUMERABLE_BITS) -> bool:
-    """Whether the smaller side of the machine has at most 2^bits joint states."""
-    return machine.structure.log2_states(machine.structure.smaller_side[0]) <= bits
+    """Whether the smaller side of the machine has at most 2^bits joint states, or an energy without layers has."""
+    return log2_joint_states(machine) <= (bits if hasattr(machine, "structure") else min(bits, STATE_BITS))
+
+
+def log2_joint_states(machine: Any) -> float:
+    """log2 of the number of joint states to enumerate: of the smaller side, or of an energy without layers."""
+    if not hasattr(machine, "structure"):
+        return bits_of(machine)
+    return machine.structure.log2_states(machine.structure.smaller_side[0])
 
 
 def check_machine(machine: BoltzmannMachine) -> None:
@@ -43,7 +60,7 @@ def check_machine(machine: BoltzmannMachine) -> None:
         TypeError: with what came.
         ValueError: for a machine that is one for each value of something that is not given.
     """
-    if not isinstance(machine, BoltzmannMachine):
+    if not isinstance(machine, Energy):
         raise TypeError(f"expected a Boltzmann machine, got {type(machine).__name__}")
     machine.check_given("its log Z")
 
@@ -126,6 +143,9 @@ def log_normalizer_by_enumeration(machine: BoltzmannMachine) -> Array:
     Raises:
         ValueError: above 2^25 joint states.
     """
+    if not hasattr(machine, "structure"):
+        check_states(machine)
+        return machine.log_z if hasattr(machine, "log_z") else -machine.free_energy({})
     check_enumerable(machine)
     machine = machine.uncentered()
     engine, keep = machine.engine, machine.structure.smaller_side[0]
@@ -162,13 +182,17 @@ def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
     """log Z by enumeration, evaluated in float64 whatever the machine's precision.
 
     Raises:
-        TypeError: for something else than a machine.
-        ValueError: above 2^25 joint states of the smaller side, with the number; where log Z is NaN or infinite.
+        TypeError: for something else than a machine or an energy.
+        ValueError: above 2^25 joint states of the smaller side (2^16 of an energy without layers), with the number;
+            where log Z is NaN or infinite.
     """
     check_machine(machine)
-    check_enumerable(machine)
-    with machine.engine.control.double():
-        value: Any = machine.engine.arrays.to_numpy(_compiled(machine.engine)(machine.astype("float64")))
+    if not hasattr(machine, "structure"):
+        value: Any = np.asarray(log_z_of_states(machine))
+    else:
+        check_enumerable(machine)
+        with machine.engine.control.double():
+            value = machine.engine.arrays.to_numpy(_compiled(machine.engine)(machine.astype("float64")))
     if not np.isfinite(value).all():
         raise ValueError(f"expected a machine with a finite log Z, got {value}: look for NaN or infinite parameters")
     value = value if machine.batch_shape else float(value)
@@ -181,6 +205,8 @@ def draw_exact(rng: Rng, machine: BoltzmannMachine, num: int) -> dict[str, Array
     Raises:
         ValueError: above 2^20 joint states of the smaller side.
     """
+    if not hasattr(machine, "structure"):
+        return draw_states(rng, machine, num)
     check_enumerable(machine, DRAW_BITS)
     machine = machine.uncentered()
     engine, (keep, out) = machine.engine, machine.structure.smaller_side

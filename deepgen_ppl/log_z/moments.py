@@ -10,6 +10,7 @@ over the joint states k of the smaller side, which gives the layers summed out i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.log_z.exact import CHUNK, DRAW_BITS, log_normalizer_by_enumeration, num_states, states_at
@@ -38,6 +39,13 @@ def _expectation(machine: BoltzmannMachine, keep: Sequence[str], moment: Moment)
     return engine.control.loop(step, 0.0 * shape, xp.arange(0, total, chunk))[0]
 
 
+def _refuse_without_layers(machine: Any, what: str) -> None:
+    if not hasattr(machine, "structure"):
+        raise NotImplementedError(
+            f"expected a machine for the {what} of a marginal, got {type(machine).__name__}: average draws instead"
+        )
+
+
 def _refuse_above(machine: BoltzmannMachine, what: str, names: Sequence[str]) -> None:
     bits = machine.structure.log2_states(names)
     if bits > DRAW_BITS:
@@ -56,6 +64,7 @@ def _moments_given(machine: BoltzmannMachine, block: str, state: State) -> tuple
 
 
 def _prepared(machine: BoltzmannMachine, block: str, what: str) -> tuple[BoltzmannMachine, Sequence[str]]:
+    _refuse_without_layers(machine, what)
     unit, keep = machine.structure.layers[block], machine.structure.smaller_side[0]
     if unit.width != unit.size:
         raise NotImplementedError(f"expected units whose values have a {what}, got {unit!r}, whose values are labels")
@@ -95,6 +104,7 @@ def marginal_entropy(machine: BoltzmannMachine, block: str) -> Array:
     Raises:
         NotImplementedError: above 2^20 states of the layer, or where the other layers have no closed-form sum.
     """
+    _refuse_without_layers(machine, "entropy")
     out = [n for n in machine.structure.names if n != block]
     if not machine.structure.independent(out):
         raise NotImplementedError(f"expected layers that are not coupled to sum out for an entropy, got {out}")

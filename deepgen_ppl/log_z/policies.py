@@ -24,6 +24,7 @@ from deepgen_ppl.log_z.exact import (
     DRAW_BITS,
     draw_exact,
     enumerable,
+    log2_joint_states,
     log_normalizer_by_enumeration,
 )
 from deepgen_ppl.options import instance
@@ -79,16 +80,16 @@ def check_marginal(machine: BoltzmannMachine, block: str, normalizer: Any, hidde
     if sampler is not None and not all(callable(getattr(sampler, method, None)) for method in ("init", "step")):
         raise TypeError(f"expected a kernel, such as BlockGibbs(sweeps=25), for sampler, got {sampler!r}")
     machine.check_given("a marginal")
-    names = machine.structure.names
+    names = list(machine.blocks)
     if block not in names:
-        raise ValueError(f"expected a layer among {list(names)}, got {block!r}")
+        raise ValueError(f"expected a layer among {names}, got {block!r}")
     out = [n for n in names if n != block]
-    if hidden_bound is None and not machine.structure.independent(out):
+    if hidden_bound is None and hasattr(machine, "structure") and not machine.structure.independent(out):
         raise ValueError(
             f"expected hidden_bound=MeanField(...) for {type(machine).__name__}, whose layers {out} are coupled and "
             "have no closed-form sum: log_prob is then a lower bound"
         )
-    if hidden_bound is not None and block != machine.structure.visible:
+    if hidden_bound is not None and block != machine.data_name:
         raise ValueError(f"expected hidden_bound=MeanField(...) with the visible layer, got block {block!r}")
     if normalizer is None or normalizer == "exact" or isinstance(normalizer, Contrastive):
         return
@@ -109,7 +110,7 @@ def check_belongs(machine: BoltzmannMachine, normalizer: LogNormalizer) -> None:
     own = normalizer.belongs_to
     if own is None:
         return
-    if own.structure != machine.structure or _arrays(own).keys() != _arrays(machine).keys():
+    if _form(own) != _form(machine) or _arrays(own).keys() != _arrays(machine).keys():
         raise ValueError(
             f"expected a log normalizer of {machine!r}, got one that belongs to {own!r}: compute it for this machine"
         )
@@ -121,6 +122,12 @@ def check_belongs(machine: BoltzmannMachine, normalizer: LogNormalizer) -> None:
                 f"expected a log normalizer computed at these parameters, got one that belongs to others, with another "
                 f"{k} ({normalizer!r}): compute it again, or use log_normalizer='exact'"
             )
+
+
+def _form(machine: Any) -> Any:
+    """What two models with equal arrays must share to have one log Z."""
+    static = tuple(getattr(machine, field) for field in machine.static_fields)
+    return machine.structure if hasattr(machine, "structure") else (type(machine), static)
 
 
 def _arrays(machine: BoltzmannMachine) -> dict[str, Array]:
@@ -152,10 +159,12 @@ def negative_phase(machine: BoltzmannMachine, particles: Mapping[str, Array], we
     One color of layers is summed out of the particles (Rao-Blackwell): the one they lack, or else the second, whose
     draws are the oldest of a sweep.
     """
-    structure = machine.structure
     stop = machine.engine.special.stop_gradient
     keep = {name: stop(x) for name, x in particles.items()}
-    if len(keep) == len(structure.names) and len(structure.colors) > 1:
+    structure = getattr(machine, "structure", None)
+    if structure is None:
+        keep = {name: keep[name] for name in machine.kept}
+    elif len(keep) == len(structure.names) and len(structure.colors) > 1:
         keep = {name: x for name, x in keep.items() if name not in structure.colors[1]}
     log_f, xp = -machine.free_energy(keep), machine.engine.xp
     if weights is None:
@@ -211,7 +220,7 @@ def marginal_draw(rng: Rng, machine: BoltzmannMachine, block: str, num: int, sam
         state, _ = sampler.step(second, machine, sampler.init(first, machine, num))
         return state.position[block]
     if not enumerable(machine, DRAW_BITS):
-        bits = machine.structure.log2_states(machine.structure.smaller_side[0])
+        bits = log2_joint_states(machine)
         raise RuntimeError(
             f"sample of {machine!r} has no exact draw (2^{bits:g} joint states): "
             "give sampler=BlockGibbs(sweeps=...) for approximate ones"

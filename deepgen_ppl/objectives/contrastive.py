@@ -1,10 +1,10 @@
-r"""Learning machines by gradients of the log-likelihood whose negative phase is sampled.
+r"""Learning energies by gradients of the log-likelihood whose negative phase is sampled.
 
     sum_n w_n d log p(x_n) / N = - sum_n (w_n / N) dF(x_n) + sum_n (w_n / N) E_model[ dF(x~) ]
 
 x_n are the layers that the data name, w_n the weight of row n (one, where the data have none), N the number of rows.
 Each phase is averaged over its own chains. With stochastic maximum likelihood (persistent contrastive divergence) the
-particles x~ are chains that go on from step to step; with contrastive divergence each starts at a row of the data.
+particles x~ are chains that go on from step to step.
 Coupled hidden layers take a mean-field positive phase: F is replaced by -L(q) at its fixed point.
 
 A machine that is conditioned on some of the data, p(v | x), is one for each row, with particles of its own.
@@ -13,7 +13,7 @@ In a centered machine the offsets follow a moving average of the layers' means, 
 stays the same.
 
 References: Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient (Tieleman, 2008),
-section 2; Hinton (2002), eq. 8; Salakhutdinov & Hinton (2009), section 2; How to Center Deep Boltzmann Machines
+section 2; Salakhutdinov & Hinton (2009), section 2; How to Center Deep Boltzmann Machines
 (Melchior et al., 2016), algorithm 1.
 """
 
@@ -26,17 +26,19 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from deepgen_ppl.data import WEIGHT, Batch, num_rows
+from deepgen_ppl.energies.energy import Energy
 from deepgen_ppl.energies.machine import BoltzmannMachine
-from deepgen_ppl.energies.mean_field import MeanField, mean_field_bound, mean_statistics
-from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsState
+from deepgen_ppl.energies.mean_field import MeanField, mean_field_bound
+from deepgen_ppl.kernels.block_gibbs import BlockGibbs
 from deepgen_ppl.kernels.kernel import Kernel
 from deepgen_ppl.log_z.policies import negative_phase
 from deepgen_ppl.objectives.learner import MachineLearner
 from deepgen_ppl.objectives.objective import Objective
+from deepgen_ppl.objectives.offsets import batch_means, offsets, recentered
 from deepgen_ppl.options import check_options, instance, integer, one_of, real
 from deepgen_ppl.typing import Array, Rng, State
 
-__all__ = ["ContrastiveDivergence", "ContrastiveObjective", "PhaseState", "StochasticML"]
+__all__ = ["ContrastiveObjective", "PhaseState", "StochasticML", "coupled", "hidden_blocks"]
 
 
 class PhaseState(NamedTuple):
@@ -73,7 +75,7 @@ class ContrastiveObjective(Objective):
 
     monitor: ClassVar[str] = "free_energy_gap"
     has_value: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ("free_energy", "structure")
+    needs: ClassVar[tuple[str, ...]] = ("free_energy", "blocks")
     default_optimizer: ClassVar[tuple[str, float]] = ("sgd", 0.05)
 
     def __post_init__(self) -> None:
@@ -84,19 +86,32 @@ class ContrastiveObjective(Objective):
             offsets=one_of(self.offsets, "offsets", ("data", "average")),
         )
 
+    def check(self, model: Any) -> None:
+        """Check that the model is an energy with arrays to train.
+
+        Raises:
+            TypeError: if not.
+        """
+        super().check(model)
+        if not model.params:
+            raise TypeError(
+                f"expected an energy with arrays to train (self.build(networks=..., arrays=...)) for "
+                f"{type(self).__name__}, got {type(model).__name__}, which has none"
+            )
+
     @abstractmethod
-    def first_chains(self, rng: Rng, model: BoltzmannMachine, data: State) -> Any:
+    def first_chains(self, rng: Rng, model: Energy, data: State) -> Any:
         """What there is of the particles before the first step."""
 
     @abstractmethod
-    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, data: State) -> Any:
+    def particles(self, rng: Rng, model: Energy, chains: Any, data: State) -> Any:
         """State of the kernel after the step that precedes an update."""
 
     @abstractmethod
-    def negative(self, model: BoltzmannMachine, chains: Any, share: Array) -> Array:
+    def negative(self, model: Energy, chains: Any, share: Array) -> Array:
         """sum_n share_n E_particles[-F], a scalar in nats, for shares w_n / N of the rows."""
 
-    def positive(self, model: BoltzmannMachine, data: State) -> dict[str, Array]:
+    def positive(self, model: Energy, data: State) -> dict[str, Array]:
         """Natural parameters of coupled hidden layers; empty where the layers are summed out exactly."""
         del model, data
         return {}
@@ -105,54 +120,28 @@ class ContrastiveObjective(Objective):
         """What goes on to the next step, whatever the number of its rows."""
         return state._replace(eta={})
 
-    def init(self, rng: Rng, model: BoltzmannMachine, batch: Batch) -> PhaseState:
+    def init(self, rng: Rng, model: Energy, batch: Batch) -> PhaseState:
         """The first chains, and the offsets themselves for means."""
-        means = {n: model.constants[f"{n}.offset"] for n in _centered(model)} if self._moves(model) else {}
+        means = offsets(model) if self.offset_rate > 0 else {}
         return PhaseState(self.first_chains(rng, *model.conditioned(_layers(model, batch))), {}, means)
 
-    def _moves(self, model: BoltzmannMachine) -> bool:
-        return self.offset_rate > 0 and bool(_centered(model))
-
     def before_step(
-        self, rng: Rng, model: BoltzmannMachine, state: PhaseState, batch: Batch, mask: Array | None
+        self, rng: Rng, model: Energy, state: PhaseState, batch: Batch, mask: Array | None
     ) -> tuple[BoltzmannMachine, PhaseState]:
         """Move the offsets by the last batch's means, take one step of the particles, settle the positive phase."""
         data = _layers(model, batch)
-        if self._moves(model):
-            model = self._recentered(model, state.means)
+        if state.means:
+            model = recentered(model, state.means, self.offset_rate)
         machine, rest = model.conditioned(data)
         chains = self.particles(rng, machine, state.chains, rest)
         eta = self.positive(machine, rest)
-        means = self._means(model, eta, chains, data, _shares(model, batch, mask)) if self._moves(model) else {}
-        return model, PhaseState(chains, eta, means)
-
-    def _recentered(self, model: BoltzmannMachine, means: dict[str, Array]) -> BoltzmannMachine:
-        rate = self.offset_rate
-        moved = {n: (1 - rate) * model.constants[f"{n}.offset"] + rate * mu for n, mu in means.items()}
-        new = model.recentered(moved)
-        # what was finite and has a normalizer keeps both when offsets move: nothing is checked again in every step
-        return model._replace(params=new.params, constants={k: new.constants[k] for k in model.constants})
-
-    def _means(
-        self, model: BoltzmannMachine, eta: dict[str, Array], chains: Any, data: State, share: Array
-    ) -> dict[str, Array]:
-        """Mean statistics of the centered layers, shapes (width,); the offsets where no row counts."""
-        xp = model.engine.xp
-        s = model.statistics(data)
-        eta = eta or {n: model.natural(n, s) for n in model.structure.names if n not in data}
-        s |= mean_statistics(model, eta)
-        drawn = model.statistics(chains.position) if self.offsets == "average" else {}
-        total = xp.sum(share)
-        total = xp.where(total > 0, total, 1.0)
-        out = {}
-        for n in _centered(model):
-            mu = (share @ s[n]) / total
-            mu = mu if n not in drawn else 0.5 * (mu + xp.mean(drawn[n], axis=0))
-            out[n] = mu + model.constants[f"{n}.offset"]
-        return out
+        if not state.means:
+            return model, PhaseState(chains, eta, {})
+        drawn = chains.position if self.offsets == "average" else {}
+        return model, PhaseState(chains, eta, batch_means(model, eta, drawn, data, _shares(model, batch, mask)))
 
     def batch_loss(
-        self, rng: Rng, model: BoltzmannMachine, state: PhaseState, batch: Batch, mask: Array | None, num_data: int
+        self, rng: Rng, model: Energy, state: PhaseState, batch: Batch, mask: Array | None, num_data: int
     ) -> tuple[Array, PhaseState]:
         """sum_n (w_n / N) (F(x_n) - E_particles[F]), each phase averaged over its own rows."""
         machine, data = model.conditioned(_layers(model, batch))
@@ -162,24 +151,26 @@ class ContrastiveObjective(Objective):
         return loss, self.kept(state)
 
 
-def _layers(model: BoltzmannMachine, batch: Batch) -> dict[str, Array]:
-    """The layers that the data name; all others are hidden."""
-    return {n: batch[n] for n in model.structure.names if n in batch}
+def _layers(model: Energy, batch: Batch) -> dict[str, Array]:
+    """The blocks that the data name; all others are hidden."""
+    return {n: batch[n] for n in model.blocks if n in batch}
 
 
-def _hidden(model: BoltzmannMachine, data: State) -> list[str]:
-    return [n for n in model.structure.names if n not in data]
+def hidden_blocks(model: Energy, data: State) -> list[str]:
+    """The blocks that the data do not name."""
+    return [n for n in model.blocks if n not in data]
 
 
-def _shares(model: BoltzmannMachine, batch: Batch, mask: Array | None) -> Array:
+def coupled(model: Any, hidden: list[str]) -> bool:
+    """Whether hidden layers of a machine are coupled; an energy without layers sums its blocks out as it can."""
+    return hasattr(model, "structure") and not model.structure.independent(hidden)
+
+
+def _shares(model: Energy, batch: Batch, mask: Array | None) -> Array:
     """w_n / N of each row, zero for rows that pad the batch; shape (B,)."""
     rows = model.engine.arrays.asarray(np.ones(num_rows(batch)), like=model.like) if mask is None else mask
     share = rows / model.engine.xp.sum(rows)
     return share * batch[WEIGHT] if WEIGHT in batch else share
-
-
-def _centered(model: BoltzmannMachine) -> tuple[str, ...]:
-    return tuple(n for n in model.structure.names if f"{n}.offset" in model.constants)
 
 
 @dataclass(frozen=True)
@@ -224,21 +215,21 @@ class StochasticML(ContrastiveObjective):
                 f"{' and '.join(conditions)}, whose chains would belong to rows: use ContrastiveDivergence"
             )
 
-    def first_chains(self, rng: Rng, model: BoltzmannMachine, data: State) -> Any:
-        """Chains that start as if the couplings were cut."""
+    def first_chains(self, rng: Rng, model: Energy, data: State) -> Any:
+        """Chains that start as if the couplings were cut, or where the energy starts them."""
         return self.kernel.init(rng, model, self.num_chains)
 
-    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, data: State) -> Any:
+    def particles(self, rng: Rng, model: Energy, chains: Any, data: State) -> Any:
         """One step of the persistent chains."""
         return self.kernel.step(rng, model, chains)[0]
 
-    def negative(self, model: BoltzmannMachine, chains: Any, share: Array) -> Array:
+    def negative(self, model: Energy, chains: Any, share: Array) -> Array:
         """The same mean over the chains for every row."""
         return model.engine.xp.sum(share) * negative_phase(model, chains.position)
 
-    def positive(self, model: BoltzmannMachine, data: State) -> dict[str, Array]:
+    def positive(self, model: Energy, data: State) -> dict[str, Array]:
         """The mean field, where hidden layers are coupled."""
-        return {} if model.structure.independent(_hidden(model, data)) else self.hidden_bound.solve(model, data)
+        return self.hidden_bound.solve(model, data) if coupled(model, hidden_blocks(model, data)) else {}
 
     def on(self, machine: BoltzmannMachine, *, rng: Rng | int = 0) -> MachineLearner:
         """The machine as a program for the host's own SVI, with this objective as its loss.
@@ -250,53 +241,10 @@ class StochasticML(ContrastiveObjective):
         >>> svi = numpyro.infer.SVI(learner.model, learner.guide, optax.sgd(0.1), learner.loss)
         """
         self.check(machine)
+        if not hasattr(machine, "structure"):
+            raise TypeError(
+                f"expected a Boltzmann machine for the host's SVI, got {type(machine).__name__}: train it with fit"
+            )
         return MachineLearner(
             machine, kernel=self.kernel, num_chains=self.num_chains, hidden_bound=self.hidden_bound, rng=rng
         )
-
-
-@dataclass(frozen=True)
-class ContrastiveDivergence(ContrastiveObjective):
-    """Contrastive divergence, CD-k: chains of k sweeps that start at the data. A biased gradient.
-
-    Args:
-        kernel: `BlockGibbs(sweeps=k)`.
-        offset_rate: rate of the moving average that the offsets of a centered machine follow; 0 keeps them.
-        offsets: `data` or `average`.
-    """
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        instance(self.kernel, "kernel", BlockGibbs, "BlockGibbs(sweeps=...), whose chains can start at the data,")
-
-    def first_chains(self, rng: Rng, model: BoltzmannMachine, data: State) -> Any:
-        """None: every step starts at its own data.
-
-        Raises:
-            ValueError: if the data do not say where the hidden layers start.
-        """
-        hidden = _hidden(model, data)
-        order = [n for group in model.structure.sweep for n in group]
-        if not model.structure.independent(hidden) or set(order[: len(hidden)]) != set(hidden):
-            raise ValueError(
-                f"expected a machine whose hidden layers are not coupled for ContrastiveDivergence, got {model!r} with "
-                f"the hidden layers {hidden}: use StochasticML"
-            )
-        return {}
-
-    def particles(self, rng: Rng, model: BoltzmannMachine, chains: Any, data: State) -> Any:
-        """k sweeps from the data; the first draws the hidden layers."""
-        engine, rows = model.engine, num_rows(data)
-        empty = {
-            n: engine.arrays.asarray(np.zeros((rows, model.structure.layers[n].size)), like=model.like)
-            for n in _hidden(model, data)
-        }
-        return self.kernel.step(rng, model, GibbsState({**data, **empty}))[0]
-
-    def negative(self, model: BoltzmannMachine, chains: Any, share: Array) -> Array:
-        """Each row has a particle of its own."""
-        return negative_phase(model, chains.position, share)
-
-    def kept(self, state: PhaseState) -> PhaseState:
-        """No chains."""
-        return super().kept(state)._replace(chains={})

@@ -50,9 +50,10 @@ def register(cls: Any) -> None:
 
 
 class ProgramBase:
-    """Base of the face's programs on JAX: a program is a tree, whose parts are these attributes."""
+    """Base of the face's programs and energies on JAX: a model is a tree, whose parts are these attributes."""
 
     model: Any
+    networks = machines = arrays = own_constants = ArrayDict()  # of one that builds none
 
     def _hold(self, **parts: Mapping[str, Any]) -> None:
         """Set the state: networks, machines, arrays and constants of its own, by name."""

@@ -125,7 +125,7 @@ class Marginal(dist.Distribution):
     @constraints.dependent_property(event_dim=1)
     def support(self) -> Any:
         """That of the block's units."""
-        return self.machine.blocks[self.block].support
+        return self.machine.support(self.block)
 
     @property
     def mean(self) -> jax.Array:

@@ -35,7 +35,7 @@ def register(cls: type) -> None:
 
 
 class ProgramBase(torch.nn.Module):
-    """Base of the face's programs on torch: an `nn.Module`, whose own protocol works on their tensors.
+    """Base of the face's programs and energies on torch: an `nn.Module`, whose own protocol works on their tensors.
 
     Networks are its submodules, arrays its parameters, constants its buffers, all under the names of `params` (less the
     program's own): `state_dict()["decoder.layers.0.weight"]`.
@@ -45,6 +45,7 @@ class ProgramBase(torch.nn.Module):
         """Make the module before the program's own `__init__` runs."""
         self = super().__new__(cls)
         torch.nn.Module.__init__(self)
+        self._hold({}, {}, {}, {})
         return self
 
     def _hold(

@@ -116,7 +116,7 @@ class Marginal(TorchDistribution):
     @constraints.dependent_property(event_dim=1)
     def support(self) -> Any:
         """That of the block's units."""
-        return self.machine.blocks[self.block].support
+        return self.machine.support(self.block)
 
     @property
     def mean(self) -> torch.Tensor:
