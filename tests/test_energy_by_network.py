@@ -14,7 +14,13 @@ from deepgen_ppl.log_z.policies import negative_phase
 
 names = pytest.mark.parametrize("name", ENERGIES)
 finite = pytest.mark.parametrize("name", FINITE)
-real = pytest.mark.parametrize("name", REAL)
+
+
+def dear(keys, values, *fast):
+    """Parameters of which only the fast ones are not marked slow: what is compiled costs seconds a row."""
+    return pytest.mark.parametrize(
+        keys, [pytest.param(*row, marks=() if row in fast else pytest.mark.slow) for row in values]
+    )
 
 
 def to_numpy(dg, x):
@@ -107,13 +113,27 @@ def weights_agree(dg, name, count, seed, *, reverse):
     return z
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@names
+@dear(
+    ("name", "reverse"),
+    [(name, reverse) for name in ENERGIES for reverse in (False, True)],
+    ("quadratic", False),
+    ("ring", False),
+    ("ring", True),
+    ("hidden", True),
+    ("mixed", True),
+)
 def test_annealing_agrees_both_ways(dg, name, reverse):
     kept = []
     sampled(lambda seed, factor: kept.append(weights_agree(dg, name, 1000 * factor, seed, reverse=reverse)), 3)
     z = kept[-1]
     assert z.sides == (frozenset() if reverse and name in REAL else {"upper" if reverse else "lower"})
+
+
+def counts(row, x):
+    """How often each joint state was drawn."""
+    flat, whole = (np.concatenate(list(s.values()), -1) for s in (x, row.states[0]))
+    number = {tuple(s): i for i, s in enumerate(whole)}
+    return np.bincount([number[tuple(s)] for s in flat], minlength=len(number))
 
 
 def leaves_the_law(dg, name, count, seed, kernel):
@@ -124,18 +144,14 @@ def leaves_the_law(dg, name, count, seed, kernel):
     for i in range(3):
         state, info = step(dg.engine.random.rng(seed + i, energy.like), energy, state)
     assert info.acceptance_rate.shape == (count,)
-    x = {k: to_numpy(dg, v) for k, v in state.position.items()}
+    x = {k: to_numpy(dg, state.position[k]) for k in row.values}  # compiled code sorts its dicts
     if row.finite:
-        flat, all_states = (np.concatenate(list(s.values()), -1) for s in (x, row.states[0]))
-        code = (all_states.max(0) - all_states.min(0) + 1).cumprod()
-        same = {tuple(s): i for i, s in enumerate(all_states)}
-        assert len(code) == flat.shape[1]
-        g_test(np.bincount([same[tuple(s)] for s in flat], minlength=len(same)), row.probabilities)
+        g_test(counts(row, x), row.probabilities)
     moments = lambda s: np.concatenate([*s.values(), s["v"] ** 2, s["v"] * np.roll(s["v"], 1, -1)], -1)  # noqa: E731
     gate_mean(moments(x), row.mean(moments), 0.2)
 
 
-@names
+@dear(("name",), [(name,) for name in ENERGIES], ("ring",), ("mixed",))
 def test_hmc_leaves_the_law(dg, name):
     sampled(lambda seed, factor: leaves_the_law(dg, name, 5000 * factor, seed, dg.HMC(0.4, 4)), 5)
 
@@ -149,7 +165,7 @@ def test_a_decision_without_momenta_does_not_leave_the_law(dg, monkeypatch):
         leaves_the_law(dg, "quadratic", 20000, 5, dg.HMC(1.1, 1))
 
 
-@real
+@dear(("name",), [(name,) for name in REAL], ("mixed",))
 def test_hmc_forgets_its_start(dg, name):
     def check(seed, factor):
         count = 3000 * factor
@@ -181,8 +197,13 @@ def start_of_training(dg, name):
     return build(dg, name).from_canonical({k: v.astype(np.float32) for k, v in shrunk.items()})
 
 
-@pytest.mark.parametrize("kind", ["persistent", "divergence"])
-@names
+@dear(
+    ("name", "kind"),
+    [(name, kind) for name in ENERGIES for kind in ("persistent", "divergence")],
+    ("ring", "persistent"),
+    ("binary", "divergence"),
+    ("mixed", "persistent"),
+)
 def test_training_raises_the_likelihood(dg, name, kind):
     """From arrays shrunk to 0.3, on draws of the row, either objective comes near the row's own likelihood."""
     row = ENERGIES[name]
@@ -306,15 +327,9 @@ def test_independent_blocks_are_drawn_from_exactly(dg):
 
     def check(seed, factor):
         x = law.start(dg.engine.random.rng(seed, law.like), 3000 * factor)
-        flat, whole = (np.concatenate(list(s.values()), -1) for s in (on_numpy(dg, x), row.states[0]))
-        same = {tuple(s): i for i, s in enumerate(whole)}
-        g_test(np.bincount([same[tuple(s)] for s in flat], minlength=len(same)), np.exp(log_f))
+        g_test(counts(row, {k: to_numpy(dg, x[k]) for k in row.values}), np.exp(log_f))
 
     sampled(check, 3)
-
-
-def on_numpy(dg, state):
-    return {k: to_numpy(dg, x) for k, x in state.items()}
 
 
 def test_the_path_joins_two_energies(dg):
@@ -345,7 +360,7 @@ def test_what_an_energy_lacks_is_said(dg):
         def energy(self, state):
             return self.engine.xp.sum(state["h"] * self.param("b"), axis=-1)
 
-    counts, wide, ring, rng = Counts(), Wide(), build(dg, "ring"), dg.engine.random.rng(0)
+    whole, wide, ring, rng = Counts(), Wide(), build(dg, "ring"), dg.engine.random.rng(0)
     quadratic, mixed, binary, rbm = (
         *(build(dg, n) for n in ("quadratic", "mixed", "binary")),
         dg.RBM.init(2, 2, rng=0),
@@ -358,12 +373,12 @@ def test_what_an_energy_lacks_is_said(dg):
             "expected an energy with conditional.*of 'v' to draw",
             lambda: ring.draw(rng, "v", state),
         ),
-        (NotImplementedError, "expected an energy with decoupled.*'n'", lambda: dg.ais(counts, rng=0)),
+        (NotImplementedError, "expected an energy with decoupled.*'n'", lambda: dg.ais(whole, rng=0)),
         (NotImplementedError, "with conditional.*of 'h'", lambda: wide.draw(rng, "h", wide.start(rng, 2))),
         (NotImplementedError, r"to sum out the blocks \['h'\], of 2\^40", lambda: wide.free_energy(v)),
         (NotImplementedError, "or at most 2.12 values of a block, to anneal", lambda: dg.ais(wide, rng=0)),
         (NotImplementedError, "with conditional.*of 'v'", lambda: dg.fit(ring, v, objective=learn)),
-        (TypeError, "expected an energy with arrays to train.*Counts", lambda: dg.fit(counts, v, objective=learn)),
+        (TypeError, "expected an energy with arrays to train.*Counts", lambda: dg.fit(whole, v, objective=learn)),
         (TypeError, "expected a Boltzmann machine for the host's SVI", lambda: learn.on(ring)),
         (ValueError, "expected at most 2.16 joint states to enumerate", lambda: dg.exact_log_normalizer(ring)),
         (ValueError, "expected real blocks for HMC.*'h'", lambda: dg.HMC(blocks=("h",)).init(rng, wide, 2)),

@@ -48,11 +48,12 @@ class IndependentBlocks(OwnEnergy):
     """
 
     options = ("kinds",)
+    kinds: tuple[Any, ...]
 
     def __init__(self, blocks: Mapping[str, Block], arrays: Mapping[str, Any] | None = None) -> None:
         known = {name: Space(self.engine, block) for name, block in blocks.items()}
-        if wrong := {n: s.measure for n, s in known.items() if not s.real and s.values is None}:
-            raise ValueError(f"expected real blocks or blocks of finitely many values, got {wrong}")
+        if other := {n: s.measure for n, s in known.items() if not s.real and s.values is None}:
+            raise ValueError(f"expected real blocks or blocks of finitely many values, got {other}")
         self.kinds = tuple(
             (name, s.block.shape, None if s.values is None else tuple(map(float, s.values)), s.block.integer)
             for name, s in known.items()

@@ -70,8 +70,8 @@ class Space:
         return bool(self.constraint == self.engine.host.constraints.real)
 
     @cached_property
-    def values(self) -> np.ndarray | None:
-        """The values of a component where they are finitely many, else None."""
+    def values(self) -> Any:
+        """The values of a component, a NumPy array, where they are finitely many, else None."""
         constraint, host = self.constraint, self.engine.host
         if constraint == host.constraints.boolean:
             return np.array([0.0, 1.0])
@@ -115,8 +115,11 @@ def support_of(engine: Engine, values: Sequence[float] | None) -> Any:
     """The host's constraint of a component that is real, or has these values."""
     if values is None:
         return engine.host.constraints.real
-    known = {(0.0, 1.0): engine.host.constraints.boolean, (-1.0, 1.0): engine.host.spin.unit_support}
-    return known.get(tuple(values)) or engine.host.constraints.integer_interval(int(values[0]), int(values[-1]))
+    if tuple(values) == (-1.0, 1.0):
+        return engine.host.spin.unit_support
+    if tuple(values) == (0.0, 1.0):
+        return engine.host.constraints.boolean
+    return engine.host.constraints.integer_interval(int(values[0]), int(values[-1]))
 
 
 def spaces(target: Energy) -> dict[str, Space]:

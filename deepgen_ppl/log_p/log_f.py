@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def _compiled(engine: Engine, fn: Callable) -> Callable:
     return engine.control.compile(fn)
 
 
-def log_f(machine: BoltzmannMachine, x: Array) -> LogF:
+def log_f(machine: Any, x: Array) -> LogF:
     """log f(x) for every row of x, shape (N,), in batches."""
     check_single(machine)
     structure = getattr(machine, "structure", None)

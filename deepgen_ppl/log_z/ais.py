@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from deepgen_ppl.energies.energy import Energy
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.path import Path
 from deepgen_ppl.log_z.annealed import anneal as anneal_energy
@@ -105,12 +106,12 @@ def anneal(
 
 
 def ais(
-    machine: BoltzmannMachine,
+    machine: Energy,
     *,
     rng: Rng | int,
     betas: int | np.ndarray = 1000,
     num_runs: int = 200,
-    start: BoltzmannMachine | None = None,
+    start: Any = None,
     data: Any = None,
     reverse: bool = False,
     initial: Mapping[str, Array] | None = None,
@@ -146,7 +147,7 @@ def ais(
             without draws, draws for forward runs, or draws that are no states of the layers.
     """
     check_machine(machine)
-    if not hasattr(machine, "structure"):
+    if not isinstance(machine, BoltzmannMachine):
         options: dict[str, Any] = {"data": data, "reverse": reverse, "initial": initial, "kernel": kernel}
         return anneal_energy(
             machine, rng=rng, betas=betas, num_runs=num_runs, start=start, progress=progress, **options

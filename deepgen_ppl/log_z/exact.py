@@ -41,19 +41,19 @@ DRAW_BITS = 20.0
 CHUNK = 2**12
 
 
-def enumerable(machine: BoltzmannMachine, bits: float = ENUMERABLE_BITS) -> bool:
+def enumerable(machine: Energy, bits: float = ENUMERABLE_BITS) -> bool:
     """Whether the smaller side of the machine has at most 2^bits joint states, or an energy without layers has."""
-    return log2_joint_states(machine) <= (bits if hasattr(machine, "structure") else min(bits, STATE_BITS))
+    return log2_joint_states(machine) <= (bits if isinstance(machine, BoltzmannMachine) else min(bits, STATE_BITS))
 
 
-def log2_joint_states(machine: Any) -> float:
+def log2_joint_states(machine: Energy) -> float:
     """log2 of the number of joint states to enumerate: of the smaller side, or of an energy without layers."""
-    if not hasattr(machine, "structure"):
+    if not isinstance(machine, BoltzmannMachine):
         return bits_of(machine)
     return machine.structure.log2_states(machine.structure.smaller_side[0])
 
 
-def check_machine(machine: BoltzmannMachine) -> None:
+def check_machine(machine: Any) -> None:
     """Raise for models that have no log Z to speak of.
 
     Raises:
@@ -134,7 +134,7 @@ def _log_f(machine: BoltzmannMachine, keep: Sequence[str], index: Array) -> Arra
     return -machine.free_energy({n: reshape(x, (x.shape[0], *lead, x.shape[-1])) for n, x in state.items()})
 
 
-def log_normalizer_by_enumeration(machine: BoltzmannMachine) -> Array:
+def log_normalizer_by_enumeration(machine: Energy) -> Array:
     """log Z in the machine's own precision, differentiable; shape that of the batch of machines, in nats.
 
     The sum is kept relative to the largest term so far, with compensation: in float32 a log Z of thousands would lose
@@ -143,7 +143,7 @@ def log_normalizer_by_enumeration(machine: BoltzmannMachine) -> Array:
     Raises:
         ValueError: above 2^25 joint states.
     """
-    if not hasattr(machine, "structure"):
+    if not isinstance(machine, BoltzmannMachine):
         check_states(machine)
         return machine.log_z if hasattr(machine, "log_z") else -machine.free_energy({})
     check_enumerable(machine)
@@ -178,7 +178,7 @@ def _compiled(engine: Engine) -> Callable:
     return engine.control.compile(log_normalizer_by_enumeration)
 
 
-def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
+def exact_log_normalizer(machine: Energy) -> LogNormalizer:
     """log Z by enumeration, evaluated in float64 whatever the machine's precision.
 
     Raises:
@@ -187,7 +187,7 @@ def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
             where log Z is NaN or infinite.
     """
     check_machine(machine)
-    if not hasattr(machine, "structure"):
+    if not isinstance(machine, BoltzmannMachine):
         value: Any = np.asarray(log_z_of_states(machine))
     else:
         check_enumerable(machine)
@@ -195,17 +195,17 @@ def exact_log_normalizer(machine: BoltzmannMachine) -> LogNormalizer:
             value = machine.engine.arrays.to_numpy(_compiled(machine.engine)(machine.astype("float64")))
     if not np.isfinite(value).all():
         raise ValueError(f"expected a machine with a finite log Z, got {value}: look for NaN or infinite parameters")
-    value = value if machine.batch_shape else float(value)
+    value = value if value.ndim else float(value)
     return LogNormalizer(value, 0.0, "exact", "both", "enumeration", belongs_to=snapshot(machine))
 
 
-def draw_exact(rng: Rng, machine: BoltzmannMachine, num: int) -> dict[str, Array]:
+def draw_exact(rng: Rng, machine: Energy, num: int) -> dict[str, Array]:
     """Independent exact draws of all layers, shapes (num, ..., n): the smaller side by enumeration, the rest given it.
 
     Raises:
         ValueError: above 2^20 joint states of the smaller side.
     """
-    if not hasattr(machine, "structure"):
+    if not isinstance(machine, BoltzmannMachine):
         return draw_states(rng, machine, num)
     check_enumerable(machine, DRAW_BITS)
     machine = machine.uncentered()

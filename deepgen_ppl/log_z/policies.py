@@ -151,7 +151,7 @@ def log_unnormalized(machine: BoltzmannMachine, block: str, x: Array, hidden_bou
     return mean_field_bound(machine, x, hidden_bound.solve(machine, x))
 
 
-def negative_phase(machine: BoltzmannMachine, particles: Mapping[str, Array], weights: Array | None = None) -> Array:
+def negative_phase(machine: Any, particles: Mapping[str, Array], weights: Array | None = None) -> Array:
     """E_particles[-F], whose gradient is that of log Z, averaged over its own particles, in nats.
 
     A scalar, or the shape of a batch of machines, whose particles (R, ..., n) and weights (R, ...) are each its own.

@@ -111,7 +111,7 @@ class ContrastiveObjective(Objective):
     def negative(self, model: Energy, chains: Any, share: Array) -> Array:
         """sum_n share_n E_particles[-F], a scalar in nats, for shares w_n / N of the rows."""
 
-    def positive(self, model: Energy, data: State) -> dict[str, Array]:
+    def positive(self, model: Any, data: State) -> dict[str, Array]:
         """Natural parameters of coupled hidden layers; empty where the layers are summed out exactly."""
         del model, data
         return {}
@@ -120,14 +120,14 @@ class ContrastiveObjective(Objective):
         """What goes on to the next step, whatever the number of its rows."""
         return state._replace(eta={})
 
-    def init(self, rng: Rng, model: Energy, batch: Batch) -> PhaseState:
+    def init(self, rng: Rng, model: Any, batch: Batch) -> PhaseState:
         """The first chains, and the offsets themselves for means."""
         means = offsets(model) if self.offset_rate > 0 else {}
         return PhaseState(self.first_chains(rng, *model.conditioned(_layers(model, batch))), {}, means)
 
     def before_step(
-        self, rng: Rng, model: Energy, state: PhaseState, batch: Batch, mask: Array | None
-    ) -> tuple[BoltzmannMachine, PhaseState]:
+        self, rng: Rng, model: Any, state: PhaseState, batch: Batch, mask: Array | None
+    ) -> tuple[Any, PhaseState]:
         """Move the offsets by the last batch's means, take one step of the particles, settle the positive phase."""
         data = _layers(model, batch)
         if state.means:
@@ -141,7 +141,7 @@ class ContrastiveObjective(Objective):
         return model, PhaseState(chains, eta, batch_means(model, eta, drawn, data, _shares(model, batch, mask)))
 
     def batch_loss(
-        self, rng: Rng, model: Energy, state: PhaseState, batch: Batch, mask: Array | None, num_data: int
+        self, rng: Rng, model: Any, state: PhaseState, batch: Batch, mask: Array | None, num_data: int
     ) -> tuple[Array, PhaseState]:
         """sum_n (w_n / N) (F(x_n) - E_particles[F]), each phase averaged over its own rows."""
         machine, data = model.conditioned(_layers(model, batch))
@@ -227,7 +227,7 @@ class StochasticML(ContrastiveObjective):
         """The same mean over the chains for every row."""
         return model.engine.xp.sum(share) * negative_phase(model, chains.position)
 
-    def positive(self, model: Energy, data: State) -> dict[str, Array]:
+    def positive(self, model: Any, data: State) -> dict[str, Array]:
         """The mean field, where hidden layers are coupled."""
         return self.hidden_bound.solve(model, data) if coupled(model, hidden_blocks(model, data)) else {}
 
