@@ -97,7 +97,7 @@ class IndependentBlocks(OwnEnergy):
         """E(x), shape (...) in nats."""
         engine, xp, total = self.engine, self.engine.xp, 0.0
         for name, space in self.units.items():
-            x = engine.arrays.cast(engine.arrays.asarray(state[name]), self.like)
+            x = engine.arrays.asarray(state[name], like=self.like)
             if space.real:
                 scaled = (x - self.param(f"{name}.mean")) * xp.exp(-self.param(f"{name}.log_sigma"))
                 terms = 0.5 * (scaled**2 + math.log(2 * math.pi)) + self.param(f"{name}.log_sigma")
