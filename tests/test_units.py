@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from gates import g_test, gate_mean, sampled
 from scipy.special import logsumexp
-from unit_cases import UNITS
+from unit_cases import INDEPENDENT, UNITS
 
 from deepgen_ppl.units.base import Unit
 
 TOL = {"atol": 1e-10, "rtol": 1e-10}
 ROWS = pytest.mark.parametrize("name", UNITS)
+INDEPENDENT_ROWS = pytest.mark.parametrize("name", INDEPENDENT)
 
 
 class Layer:
@@ -20,9 +21,9 @@ class Layer:
     def __init__(self, dg, name, size=1, *, dtype=np.float64, arrays=None):
         self.case, self.engine = UNITS[name], dg.engine
         self.unit, self.size, self.dtype = self.case.build(dg, size), size, dtype
-        self.arrays = {
-            k: self.array(np.full(size, v)) for k, v in (self.case.arrays if arrays is None else arrays).items()
-        }
+        own = [v for part in self.unit.init_arrays() for v in part.items()]
+        values = self.case.arrays if arrays is None else arrays
+        self.arrays = {k: self.array(np.full(v.shape, values[k])) for k, v in own}
 
     def array(self, x):
         return self.engine.arrays.asarray(np.asarray(x, self.dtype))
@@ -87,7 +88,7 @@ def test_the_law_is_that_of_scipy_and_of_the_host(dg, double, name):
         assert tuple(law.event_shape) == (1,)
 
 
-@ROWS
+@INDEPENDENT_ROWS
 def test_units_of_a_layer_stand_side_by_side(dg, double, name):
     three, eta = Layer(dg, name, 3), Layer(dg, name, 3).eta()
     k = eta.shape[1] // 3
@@ -114,7 +115,7 @@ def test_natural_parameters_come_back_from_means(dg, double, name):
     np.testing.assert_allclose(layer.expectation(outputs), mean, atol=0.02)
 
 
-@ROWS
+@INDEPENDENT_ROWS
 def test_draws_follow_the_law(dg, name):
     layer = Layer(dg, name, 2, dtype=np.float32)
     eta = layer.eta()[0]
@@ -192,8 +193,10 @@ def test_what_a_unit_says_of_its_values(dg, name):
     case, unit = UNITS[name], UNITS[name].build(dg, 2)
     finite = case.step is None and not case.counts
     assert unit.integer == (case.step is None)
-    assert unit.bounded == (unit.states is not None) == finite
-    if finite:
+    assert unit.bounded == finite
+    assert (unit.states is not None) == (finite and not case.joint)
+    assert unit.factorizes != case.joint
+    if unit.states is not None:
         np.testing.assert_array_equal(unit.states, case.values)
     assert unit.measure.endswith("^2")
     trained, fixed = unit.init_arrays()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import special, stats
 
-__all__ = ["UNITS", "UnitCase"]
+__all__ = ["INDEPENDENT", "UNITS", "UnitCase"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class UnitCase:
         other: those of another end of a path.
         step: width of the grid's cells; None for values that are summed.
         counts: whether the values are counts without end, of which `values` are all that matter.
+        joint: whether the units of a layer are not independent; the law is then that of a layer of one unit.
     """
 
     build: Callable
@@ -34,6 +35,7 @@ class UnitCase:
     other: Mapping[str, float] = field(default_factory=dict)
     step: float | None = None
     counts: bool = False
+    joint: bool = False
 
 
 GRID = np.linspace(-30.0, 30.0, 6001)
@@ -78,6 +80,11 @@ UNITS: dict[str, UnitCase] = {
         lambda x, eta, _: stats.poisson(np.exp(eta[0])).logpmf(x), SCALARS,
         (-1.0, "expected counts 0, 1, .. for Poisson units, got values such as"), counts=True,
     ),
+    "multinomial": UnitCase(
+        lambda dg, size: dg.Multinomial(size, 10), np.array([3.0]), lambda x, eta, _: 0.0 * x, SCALARS,
+        (0.5, "expected counts 0, 1, .. for Multinomial units, got values such as"),
+        {"total": 3.0}, {"total": 3.0}, joint=True,
+    ),
     "gaussian": UnitCase(
         lambda dg, size: dg.Gaussian(size, 1.4), GRID, gaussian, SCALARS,
         (np.inf, "expected finite values in x, got 1"),
@@ -88,3 +95,5 @@ UNITS: dict[str, UnitCase] = {
         (np.nan, "expected finite values in x, got 1"), {"log_sigma": -0.2}, {"log_sigma": 0.5}, step=0.01,
     ),
 }  # fmt: skip
+
+INDEPENDENT = [name for name, case in UNITS.items() if not case.joint]

@@ -108,10 +108,10 @@ class Multinomial(Unit):
             NotImplementedError: for totals that differ, or inside compiled code.
         """
         total = self._total(engine, params)
-        values = np.unique(engine.arrays.to_numpy(total)) if engine.arrays.is_concrete(total) else []
-        if len(values) != 1:
+        values = np.unique(engine.arrays.to_numpy(total)).tolist() if engine.arrays.is_concrete(total) else None
+        if values is None or len(values) != 1:
             raise NotImplementedError(
-                f"expected one total for a distribution of the host, got {list(values) or 'one inside compiled code'}: "
+                f"expected one total for a distribution of the host, got {values or 'one inside compiled code'}: "
                 "draw from it with machine.draw(rng, block, state), or ask for machine.mean(block, state)"
             )
         return engine.host.dist.Multinomial(int(values[0]), logits=eta)
