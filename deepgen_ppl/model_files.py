@@ -52,7 +52,8 @@ def loader(engine: Engine) -> Callable[..., Any]:
 
         Args:
             path: the file.
-            networks: for a program with networks of the user's own, fresh ones of the same shapes.
+            networks: for a program with networks of the user's own, fresh ones of the same shapes; for a `Pair`,
+                `model` and `guide`, and `data` where its guide looks at all of them.
 
         Raises:
             FileNotFoundError: if there is no file.

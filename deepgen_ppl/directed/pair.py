@@ -13,47 +13,20 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
-from deepgen_ppl.data import RESERVED, num_rows, take
+from deepgen_ppl.data import num_rows, take
+from deepgen_ppl.directed.pair_form import Form, Observed, check_plate, checked_data, form_of
 from deepgen_ppl.directed.program import Program
-from deepgen_ppl.sites import Site, Sites
+from deepgen_ppl.sites import Sites
 from deepgen_ppl.typing import Array, ArrayDict, Rng
 
-__all__ = ["Observed", "Pair"]
+__all__ = ["Pair"]
 
-PLATE = "data"
 ROWS = "rows."
 """What stands before the names of the rows of data that a pair keeps."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What is observed of each datum.
-
-    Attributes:
-        measure: the space of its values; scores on one measure can be compared.
-    """
-
-    measure: str
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a pair is besides its arrays.
-
-    Attributes:
-        host: the pair as the host runs it.
-        observed: (argument, what it looks like) of each argument that is observed.
-        renamed: (observed site, its argument) where their names differ.
-    """
-
-    host: Any
-    observed: tuple[tuple[str, Observed], ...] = ()
-    renamed: tuple[tuple[str, str], ...] = ()
 
 
 def nothing(*args: Any, **kwargs: Any) -> None:
@@ -115,7 +88,7 @@ class Pair(Program):
         rng: Rng | int = 0,
         dtype: str = "float32",
     ) -> None:
-        engine, batch = self.engine, _checked(self.engine, data, dtype)
+        engine, batch = self.engine, checked_data(self.engine, data, dtype)
         key, own = engine.random.split(engine.random.rng(rng, next(iter(batch.values()))), 2)
         host, trained, fixed = engine.host.adopted(model, nothing if guide is None else guide, batch, key)
         rows = {f"{ROWS}{name}": x for name, x in take(batch, slice(0, 2)).items()}
@@ -129,10 +102,10 @@ class Pair(Program):
             if str(error).startswith("expected"):
                 raise  # a sentence of ours
             raise ValueError(
-                f"expected a model and a guide that run on any number of rows, got an error at {few} rows of "
-                f"{num_rows(batch)}: {error}"
+                f"expected a model and a guide that run on any number of rows, as no autoguide of latents of each "
+                f"datum does, got an error at {few} rows of {num_rows(batch)}: {error}"
             ) from error
-        self.form = _form(engine, host, sites, batch)
+        self.form = form_of(engine, host, sites, batch)
 
     def _run(self, batch: Mapping[str, Any], rng: Rng) -> tuple[Sites, Sites]:
         """(guide, model): one run of the guide, and of the model with its draws.
@@ -144,9 +117,9 @@ class Pair(Program):
         first, second = engine.random.split(rng, 2)
         with engine.host.bound():
             q = engine.host.run(self.guide, batch, rng=first)
-            _check_plate(q, num_rows(batch), "guide")
+            check_plate(q, num_rows(batch), "guide")
             p = engine.host.run(self.model, batch, rng=second, values={n: s for n, s in q.items() if not s.observed})
-            _check_plate(p, num_rows(batch), "model")
+            check_plate(p, num_rows(batch), "model")
         return q, p
 
     # -- the program ---------------------------------------------------------------------------------------------------
@@ -206,7 +179,6 @@ class Pair(Program):
         """Names and a fingerprint as JSON, and all arrays: `load(path, model=..., guide=...)` puts them in."""
         to_numpy = self.engine.arrays.to_numpy
         config = {
-            "engine": self.engine.name,
             "arrays": list(self.arrays),
             "constants": list(self.own_constants),
             "log_weight": self._log_weight(),
@@ -215,35 +187,28 @@ class Pair(Program):
         return config, {f"{part}.{k}": to_numpy(v) for part, own in parts.items() for k, v in own.items()}
 
     @classmethod
-    def from_file(
-        cls,
-        config: Mapping[str, Any],
-        arrays: Mapping[str, np.ndarray],
-        *,
-        model: Callable | None = None,
-        guide: Callable | None = None,
-        data: Mapping[str, Any] | None = None,
-    ) -> Self:
+    def from_file(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], **given: Any) -> Self:
         """Inverse of `to_file`, given the model and the guide.
 
         Args:
             config: its JSON.
             arrays: its arrays.
-            model: the model that was saved.
-            guide: its guide; an autoguide may be a fresh one.
-            data: the data that the pair was made with, where the guide looks at all of them.
+            given: `model` and `guide`, where an autoguide may be a fresh one; `data`, those that the pair was made
+                with, where the guide looks at all of them.
 
         Raises:
             ValueError: without a model, or for a model or a guide that gives other numbers than the one saved.
+            TypeError: for other names.
         """
-        if model is None:
-            raise ValueError("expected model=... and guide=... to load a Pair, which are functions, got none")
-        if config["engine"] != cls.engine.name:
-            raise ValueError(f"expected a Pair of the engine {cls.engine.name}, got one of {config['engine']}")
+        if unknown := sorted(given.keys() - {"model", "guide", "data"}):
+            raise TypeError(f"expected model=..., guide=... and data=... to load a Pair, got {unknown}")
+        if given.get("model") is None:
+            raise ValueError("expected model=... and guide=... to load a Pair, which are functions, got no model")
         kept = {k: arrays[f"{part}.{k}"] for part in ("arrays", "constants") for k in config[part]}
         rows = {k.removeprefix(ROWS): x for k, x in kept.items() if k.startswith(ROWS)}
         dtype = next((str(kept[k].dtype) for k in kept if kept[k].dtype.kind == "f"), "float32")
-        pair = cls(model, guide, data=rows if data is None else data, dtype=dtype).from_canonical(kept)
+        data = given.get("data", rows)
+        pair = cls(given["model"], given.get("guide"), data=data, dtype=dtype).from_canonical(kept)
         expected, got = config["log_weight"], pair._log_weight()
         if not math.isclose(expected, got, rel_tol=1e-3, abs_tol=1e-3):
             raise ValueError(
@@ -265,88 +230,3 @@ class Pair(Program):
         fns = [getattr(fn, "__name__", type(fn).__name__) for fn in self.form.host.fns.values()]
         total = sum(int(np.prod(v.shape)) for v in self.params.values())
         return f"Pair({', '.join(fns)}; {total} parameters; {self.like.dtype})"
-
-
-def _checked(engine: Any, data: Mapping[str, Any], dtype: str) -> dict[str, Array]:
-    """Named arrays of one length; floating ones in the given dtype.
-
-    Raises:
-        TypeError: for something else than a mapping of arrays.
-        ValueError: for no rows, lengths that differ, or a name that is reserved.
-    """
-    if not isinstance(data, Mapping) or not data or not all(np.ndim(x) for x in data.values()):
-        got = type(data).__name__
-        raise TypeError(f"expected data as a dict of arrays by the names of the model's arguments, got {got}")
-    shapes = {name: tuple(np.shape(x)) for name, x in data.items()}
-    if len({shape[0] for shape in shapes.values()}) > 1 or not num_rows(data):
-        raise ValueError(f"expected data of one length, got the shapes {shapes}")
-    if taken := sorted(data.keys() & RESERVED):
-        raise ValueError(f"expected other names of data than {taken}, which are reserved, got {sorted(data)}")
-    asarray = engine.arrays.asarray
-    return {k: asarray(x, dtype=dtype) if "float" in str(x.dtype) else asarray(x) for k, x in data.items()}
-
-
-def _check_plate(sites: Mapping[str, Site], rows: int, which: str) -> None:
-    """What belongs to a datum lies in the plate of the rows at hand, each row once.
-
-    Raises:
-        ValueError: naming the site.
-    """
-    for name, site in sites.items():
-        if not site.inside(PLATE):
-            continue
-        if hasattr(site.scale, "shape") or site.scale != 1:
-            raise ValueError(
-                f"expected the site {name!r} of the {which} to count each row once, got the scale {site.scale}: fit "
-                f"draws the rows of a step and scales them; write plate({PLATE!r}, x.shape[0]) without subsample_size"
-            )
-        if (size := next(plate.size for plate in site.plates if plate.name == PLATE)) != rows:
-            raise ValueError(
-                f"expected the site {name!r} of the {which} in a plate of the rows at hand, "
-                f"plate({PLATE!r}, x.shape[0]), got {size} for {rows} rows: what is tied to the rows that it was made "
-                "with, as an autoguide of latents of each datum, has no weight for another datum; draw those in a "
-                "guide of your own"
-            )
-
-
-def _form(engine: Any, host: Any, sites: Mapping[str, Site], batch: Mapping[str, Array]) -> Form:
-    """Which arguments are observed: those that a site of their name, or of their values, observes.
-
-    Raises:
-        ValueError: for an observed site in the plate of the data that has no such argument.
-    """
-    observed: dict[str, Observed] = {}
-    renamed = {}
-    plain = {name: engine.arrays.to_numpy(x) for name, x in batch.items()}
-    for name, site in sites.items():
-        if not site.observed or site.law in ("Delta", "Unit") or not site.inside(PLATE):
-            continue
-        value = engine.arrays.to_numpy(site.value)
-        equal = [k for k, x in plain.items() if x.shape == value.shape and np.array_equal(x, value)]
-        if name not in batch and len(equal) != 1:
-            raise ValueError(
-                f"expected the observed site {name!r} to observe one argument of the model as it is, among "
-                f"{sorted(batch)}: give the site the argument's name"
-            )
-        argument = name if name in batch else equal[0]
-        observed[argument] = Observed(_measure(site))
-        if argument != name:
-            renamed[name] = argument
-    return Form(host, tuple(observed.items()), tuple(renamed.items()))
-
-
-def _measure(site: Site) -> str:
-    """The space of a datum's values: a power of the support of one of them."""
-    fn = site.fn
-    size = math.prod(site.value.shape) // next(plate.size for plate in site.plates if plate.name == PLATE)
-    while getattr(fn, "base_dist", None) is not None and not hasattr(fn, "transforms"):
-        fn = fn.base_dist
-    support = fn.support
-    while (base := getattr(support, "base_constraint", None)) is not None:
-        support = base
-    if not support.is_discrete:
-        return f"R^{size}" if not support.event_dim else f"{type(support).__name__} of {size}"
-    if not fn.has_enumerate_support or fn.event_shape:
-        return f"{{0, 1, ..}}^{size}"
-    states = np.asarray(fn.enumerate_support(expand=False).tolist()).reshape(-1)
-    return "{" + ", ".join(f"{v:g}" for v in states) + f"}}^{size}"

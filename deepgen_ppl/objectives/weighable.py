@@ -98,7 +98,8 @@ def _check_scored(objective: Any, q: Sites, stuck: Mapping[str, str]) -> None:
     if not objective.scores:
         raise ValueError(
             f"expected guide sites with a pathwise gradient, got {dict(stuck)}: "
-            "this objective cannot train discrete or otherwise non-reparameterized sites"
+            "this objective cannot train discrete or otherwise non-reparameterized sites; RLOO, VIMCO, "
+            "ReweightedWakeSleep and WakeSleep train them by their score"
         )
     if outside := {name: law for name, law in stuck.items() if not q[name].inside(objective.plate)}:
         raise ValueError(

@@ -41,8 +41,9 @@ def fit(
         model: a machine or a program.
         data: array (N, V), named arrays of one length, or an iterable of batches of these that can be iterated once an
             epoch.
-        objective: what to minimize; by default `ELBO()` for programs, `StochasticML()` for machines, and
-            `ContrastiveDivergence()` for machines that are conditioned on some of the data.
+        objective: what to minimize; by default `StochasticML()` for machines, or `ContrastiveDivergence()` where they
+            are conditioned on some of the data, and for programs `ELBO()`, or `RLOO()` where the guide draws what has
+            no pathwise gradient.
         method: how an answer is got; `GradientSteps()` by default. The arguments below are those of gradient steps;
             what another method does not take is refused.
         optimizer: `sgd(...)` or `adam(...)`; on NumPyro an optax transformation, which sees a dict of arrays by name;

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deepgen_ppl.data import WEIGHT, Batch, take
 from deepgen_ppl.model import Model
-from deepgen_ppl.objectives.contrastive import ContrastiveDivergence, StochasticML
+from deepgen_ppl.objectives.contrastive import StochasticML
+from deepgen_ppl.objectives.contrastive_divergence import ContrastiveDivergence
 from deepgen_ppl.objectives.elbo import ELBO
 from deepgen_ppl.objectives.objective import Objective
+from deepgen_ppl.objectives.rloo import RLOO
 from deepgen_ppl.options import instance, integer
 from deepgen_ppl.progress import progress_bar
 from deepgen_ppl.training.batches import batches_of
@@ -28,6 +31,8 @@ from deepgen_ppl.training.validation import Validation, check_validation
 from deepgen_ppl.typing import Rng
 
 __all__ = ["Callback", "GradientSteps"]
+
+PLATE = "data"
 
 Callback = Callable[[int, Any, dict[str, list[float]]], "bool | None"]
 
@@ -54,16 +59,17 @@ class GradientSteps(Method):
     ) -> Fit:
         """Train a model; see `fit`."""
         epochs, batch_size = integer(epochs, "epochs"), integer(batch_size, "batch_size")
-        objective, optimizer = _defaults(model, objective, optimizer)
+        _check_model(model)
         callbacks = _check_callbacks(callbacks)
         if resume and checkpoint is None:
             raise ValueError("expected checkpoint=... with resume=True, got None")
         file = None if checkpoint is None else Checkpoint(checkpoint, resume=resume)
-        watch = check_validation(model, objective, validation)
         engine = model.engine
         first, second = engine.random.split(engine.random.rng(rng, model.like), 2)
         seed = int(engine.arrays.to_numpy(engine.random.uniform(first, (), model.like)) * 2**24)
         source = batches_of(model, data, batch_size, seed, digests=file is not None)
+        objective, optimizer = _defaults(model, objective, optimizer, source.example())
+        watch = check_validation(model, objective, validation)
         trainer = engine.host.trainer(objective, optimizer, source.num_data)
         run = Run(trainer, source, watch, trainer.init(model, second, source.example()), objective.monitor)
         if file is not None:
@@ -92,18 +98,38 @@ class GradientSteps(Method):
         return run.result()
 
 
-def _defaults(model: Any, objective: Any, optimizer: Any) -> tuple[Any, Any]:
-    """Objective and optimizer: the first default that has what it needs of the model, and what the objective says."""
+def _check_model(model: Any) -> None:
+    """Check that there is something to train.
+
+    Raises:
+        TypeError: for something else than a model.
+        ValueError: for a model without parameters.
+    """
     if not isinstance(model, Model):
         raise TypeError(f"expected a machine or a program to train, got {type(model).__name__}")
     if not model.params:
         raise ValueError(f"expected a model with parameters to train, got {model!r}, which has none")
+
+
+def _defaults(model: Any, objective: Any, optimizer: Any, batch: Batch) -> tuple[Any, Any]:
+    """Objective and optimizer: the first default that trains the model, and what the objective says."""
     if objective is None:
         defaults = (ELBO(), StochasticML(), ContrastiveDivergence())
         objective = next((o for o in defaults if o.trains(model)), ELBO())
+        if isinstance(objective, ELBO) and objective.trains(model) and _draws_without_path(model, batch):
+            objective = RLOO()
     instance(objective, "the objective", Objective, "an objective, such as ELBO() or StochasticML()").check(model)
     name, rate = objective.default_optimizer
     return objective, model.engine.host.optimizers[name](rate) if optimizer is None else optimizer
+
+
+def _draws_without_path(model: Any, batch: Batch) -> bool:
+    """Whether the guide draws something for each datum through which no gradient flows, so that it needs a score."""
+    engine = model.engine
+    rows = {name: x for name, x in take(batch, slice(0, 2)).items() if name != WEIGHT}
+    with engine.host.bound():
+        sites = engine.host.run(model.guide, rows, rng=engine.random.rng(0, model.like))
+    return any(not site.observed and not site.pathwise and site.inside(PLATE) for site in sites.values())
 
 
 def _check_callbacks(callbacks: Any) -> tuple[Callback, ...]:

@@ -194,11 +194,11 @@ def _pair(
                 first[slots[slot]] = tensor, slot.trained
     inside = {id(t) for t, _ in first.values()}
     own = {w: tuple(n for n, t in params.items() if id(t) not in inside) for w, (params, _) in stores.items()}
-    for which, names in own.items():
+    for which, fresh in own.items():
         params, _ = stores[which]
-        if held := [n for n in names if "$$$" in n]:  # what pyro.module has registered
+        if held := [n for n in fresh if "$$$" in n]:  # what pyro.module has registered
             raise ValueError(f"expected networks that the pair runs as modules, got {held} of one that it never calls")
-        first |= {n: (params[n], True) for n in names}
+        first |= {n: (params[n], True) for n in fresh}
     found = {name: c for _, named in stores.values() for name, c in named.items()}
     names = {which: tuple(n for n in first if n in read[which]) for which in fns}
     return HostPair(fns, tuple(slots.items()), own, names, found), first
