@@ -13,6 +13,7 @@ from scipy import stats
 
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.training.posterior import Posterior, guide_draws
+from deepgen_ppl.units.bernoulli import Bernoulli
 from deepgen_ppl.units.gaussian import Gaussian
 
 X = np.random.default_rng(3).normal(0.7, 0.5, (9, 1)).astype(np.float32)
@@ -168,6 +169,44 @@ def test_hand_over_to_arviz(dg):
     assert dg.to_arviz(of_guide)["posterior"]["t"].shape == (1, 6)
     with pytest.raises(ValueError, match="expected draws of the posterior for a group of pointwise log-likelihoods"):
         dg.to_arviz(of_guide, data=NEW)
+
+
+class MachineWeights(Program):
+    """An RBM whose weights are latent: W ~ Normal(0, 1), x_n ~ RBM(b, c, W), its normalizer by enumeration."""
+
+    @property
+    def observed(self):
+        return {"x": Bernoulli(3)}
+
+    def __init__(self, machine):
+        self.build(machines={"rbm": machine})
+
+    def model(self, x=None, *, size=None, num_data=None):
+        host, rbm = self.engine.host, self.machine("rbm")
+        (name,) = (k for k in rbm.params if k.endswith("weight"))
+        zero = 0.0 * rbm.params[name]
+        weight = host.ppl.sample("w", host.dist.Normal(zero, zero + 1.0).to_event(2))
+        with self.data_plate(x, size, num_data):
+            law = rbm.with_params({name: weight}).marginal("v", log_normalizer="exact")
+            return host.ppl.sample("x", law, obs=x)
+
+
+def test_loo_of_the_weights_of_a_machine(dg):
+    """Every draw is a machine of its own with its own log Z; `az.loo` takes their log-likelihoods."""
+    az = pytest.importorskip("arviz", exc_type=ModuleNotFoundError)
+    rng = np.random.default_rng(0)
+    machine = dg.RBM.init(3, 2, rng=0)
+    program = type("MachineWeights", (MachineWeights, dg.Program), {})(machine)
+    x = rng.integers(0, 2, (25, 3)).astype(np.float32)
+    draws = 0.3 * rng.normal(size=(40, 3, 2)).astype(np.float32)
+    posterior = Posterior(program, {"w": dg.engine.arrays.asarray(draws)}, num_chains=2)
+    (name,) = (k for k in machine.params if k.endswith("weight"))
+    alone = [machine.with_params({name: w}).marginal(log_normalizer="exact") for w in draws]
+    exact = np.stack([numpy(dg, law.log_prob(dg.engine.arrays.asarray(x))) for law in alone])
+    np.testing.assert_allclose(posterior.log_likelihood(x), exact, rtol=1e-5)
+    found = az.loo(dg.to_arviz(posterior, data=x))
+    assert found.n_data_points == 25
+    assert np.isfinite(found.elpd if hasattr(found, "elpd") else found.elpd_loo)
 
 
 def predictive(x):
