@@ -198,12 +198,12 @@ def test_loo_of_the_weights_of_a_machine(dg):
     machine = dg.RBM.init(3, 2, rng=0)
     program = type("MachineWeights", (MachineWeights, dg.Program), {})(machine)
     x = rng.integers(0, 2, (25, 3)).astype(np.float32)
-    draws = 0.3 * rng.normal(size=(40, 3, 2)).astype(np.float32)
+    draws = 0.1 * rng.normal(size=(200, 3, 2)).astype(np.float32)
     posterior = Posterior(program, {"w": dg.engine.arrays.asarray(draws)}, num_chains=2)
     (name,) = (k for k in machine.params if k.endswith("weight"))
-    alone = [machine.with_params({name: w}).marginal(log_normalizer="exact") for w in draws]
+    alone = [machine.with_params({name: w}).marginal(log_normalizer="exact") for w in draws[:5]]
     exact = np.stack([numpy(dg, law.log_prob(dg.engine.arrays.asarray(x))) for law in alone])
-    np.testing.assert_allclose(posterior.log_likelihood(x), exact, rtol=1e-5)
+    np.testing.assert_allclose(posterior.log_likelihood(x)[:5], exact, rtol=1e-5)
     found = az.loo(dg.to_arviz(posterior, data=x))
     assert found.n_data_points == 25
     assert np.isfinite(found.elpd if hasattr(found, "elpd") else found.elpd_loo)
