@@ -225,7 +225,8 @@ class Host:
             by the host's no-U-turn sampler.
         trainer: the engine's training loop behind `fit`.
         optimizers: name -> constructor of a host-neutral optimizer.
-        bound: `()` -> context in which a program's parameters are its own arrays and never reach a global store.
+        bound: `()` -> context in which a program's parameters are its own arrays and never reach a global store; other
+            threads wait for its end.
     """
 
     ppl: Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from deepgen_ppl.hosts.on_numpyro.pair import adopted
 from deepgen_ppl.hosts.on_numpyro.run import divergence, looking, run
 from deepgen_ppl.hosts.on_numpyro.trainer import OPTIMIZERS, Trainer
 from deepgen_ppl.hosts.on_numpyro.transform import HostTransform
+from deepgen_ppl.hosts.threads import LOCK
 from deepgen_ppl.kernels.kernel import Kernel
 from deepgen_ppl.log_z.estimates import Contrastive, LogNormalizer
 from deepgen_ppl.typing import ArrayDict
@@ -62,7 +62,8 @@ class ProgramBase:
 
     def _sites(self, rng: jax.Array, inputs: Mapping[str, Any]) -> dict[str, tuple[Any, Any, bool]]:
         """Sites of one run of the model: name -> (value, its log-probability, whether it is observed)."""
-        trace = handlers.trace(handlers.seed(self.model, rng)).get_trace(**inputs)
+        with LOCK:
+            trace = handlers.trace(handlers.seed(self.model, rng)).get_trace(**inputs)
         sites = {name: s for name, s in trace.items() if s["type"] == "sample"}
         return {name: (s["value"], s["fn"].log_prob(s["value"]), s["is_observed"]) for name, s in sites.items()}
 
@@ -107,7 +108,7 @@ ENGINE = Engine(
         nuts=nuts,
         trainer=Trainer,
         optimizers=OPTIMIZERS,
-        bound=contextlib.nullcontext,
+        bound=lambda: LOCK,
     ),
     register=register,
 )

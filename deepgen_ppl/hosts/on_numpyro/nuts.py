@@ -10,6 +10,8 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer import MCMC, NUTS
 
+from deepgen_ppl.hosts.threads import one_at_a_time
+
 __all__ = ["nuts"]
 
 STATS = {
@@ -20,6 +22,7 @@ STATS = {
 }
 
 
+@one_at_a_time
 def nuts(
     program: Any, batch: Mapping[str, Any], rng: jax.Array, options: Any, *, progress: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

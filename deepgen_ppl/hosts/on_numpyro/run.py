@@ -12,6 +12,7 @@ from numpyro import handlers
 from numpyro.distributions import kl
 from numpyro.primitives import Messenger
 
+from deepgen_ppl.hosts.threads import one_at_a_time
 from deepgen_ppl.sites import Plate, Site, Sites
 
 __all__ = ["divergence", "looking", "run"]
@@ -94,6 +95,7 @@ def _subsampled(msg: dict) -> bool:
     return drawn is not None and drawn != size
 
 
+@one_at_a_time
 def run(
     program: Callable,
     batch: Mapping[str, Any],

@@ -14,6 +14,7 @@ from numpyro import handlers
 
 from deepgen_ppl.data import Batch, take
 from deepgen_ppl.hosts.common import check_shapes
+from deepgen_ppl.hosts.threads import LOCK
 from deepgen_ppl.training.optimizers import SGD, Adam, Optimizer
 
 __all__ = ["OPTIMIZERS", "TrainState", "Trainer"]
@@ -50,7 +51,7 @@ class TrainState(NamedTuple):
 
 def _step(objective: Any, optimizer: Any, num_data: int, state: TrainState, batch: Batch, mask: Any) -> tuple:
     rng, first, second = jax.random.split(state.rng, 3)
-    with handlers.block():  # an outer handler of the user's sees nothing of this
+    with LOCK, handlers.block():  # an outer handler of the user's sees nothing of this
         model, inner = objective.before_step(first, state.model, state.objective, batch, mask)
 
         def loss(params: dict) -> tuple[jax.Array, Any]:
@@ -83,7 +84,7 @@ def _compiled(objective: Any, optimizer: Any, num_data: int) -> tuple[Callable, 
 
     @jax.jit
     def first_loss(model: Any, rng: jax.Array, batch: Batch) -> jax.Array:
-        with handlers.block():
+        with LOCK, handlers.block():
             first, second, third = jax.random.split(rng, 3)
             model, state = objective.before_step(second, model, objective.init(first, model, batch), batch, None)
             return objective.batch_loss(third, model, state, batch, None, num_data)[0]

@@ -11,6 +11,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch.distributions import constraints
 
+from deepgen_ppl.hosts.threads import LOCK
 from deepgen_ppl.log_z.moments import marginal_entropy, marginal_mean, marginal_variance
 from deepgen_ppl.log_z.policies import check_marginal, marginal_draw, marginal_log_prob
 
@@ -172,18 +173,22 @@ class Marginal(TorchDistribution):
 
 @contextlib.contextmanager
 def seeded(rng: torch.Generator) -> Iterator[None]:
-    """Context in which torch's global generator continues `rng`; both are left as if `rng` had made the draws."""
+    """Context in which torch's global generator continues `rng`; both are left as if `rng` had made the draws.
+
+    Other threads wait for its end.
+    """
     cuda = rng.device.type == "cuda"
     get, put = (
         (torch.cuda.get_rng_state, torch.cuda.set_rng_state) if cuda else (torch.get_rng_state, torch.set_rng_state)
     )
-    outside = get()
-    put(rng.get_state())
-    try:
-        yield
-    finally:
-        rng.set_state(get())
-        put(outside)
+    with LOCK:
+        outside = get()
+        put(rng.get_state())
+        try:
+            yield
+        finally:
+            rng.set_state(get())
+            put(outside)
 
 
 def draw(rng: torch.Generator, distribution: TorchDistribution) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from deepgen_ppl.hosts.on_pyro.distribution import seeded
 from deepgen_ppl.hosts.on_pyro.run import Given, alike, remembered, site_of, traced
-from deepgen_ppl.hosts.on_pyro.threads import one_at_a_time
+from deepgen_ppl.hosts.threads import one_at_a_time
 from deepgen_ppl.sites import Sites
 
 __all__ = ["looking"]

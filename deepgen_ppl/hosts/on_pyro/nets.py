@@ -15,6 +15,7 @@ from deepgen_ppl.engine import Networks
 from deepgen_ppl.hosts.common import MIXED, impure
 from deepgen_ppl.hosts.on_pyro.arrays import ARRAYS
 from deepgen_ppl.hosts.on_pyro.objective import registered
+from deepgen_ppl.hosts.threads import one_at_a_time
 
 __all__ = ["NETWORKS", "MLP", "held", "module"]
 
@@ -147,6 +148,7 @@ _PURE: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[bool, ...], bool]] = wea
 beside each other."""
 
 
+@one_at_a_time
 def check_pure(net: nn.Module, x: torch.Tensor) -> None:
     """Run a copy of a network on equal inputs and on other rows, the first time that it is called.
 

@@ -10,6 +10,7 @@ import torch
 from pyro.infer import MCMC, NUTS
 
 from deepgen_ppl.hosts.on_pyro.distribution import seeded
+from deepgen_ppl.hosts.on_pyro.objective import OwnParams
 
 __all__ = ["nuts"]
 
@@ -20,12 +21,8 @@ def nuts(
     """Draws (C, D, ...) of all latent sites, and statistics (C, D); see `Host`."""
     chains, diverging = [], []
     frozen = program.with_params({name: p.detach() for name, p in program.params.items()})
-
-    def model(**rows: Any) -> Any:
-        with program.engine.host.bound():  # inside, since MCMC hides what it runs from all handlers outside
-            return frozen.model(**rows)
-
     for _ in range(options.num_chains):
+        model = OwnParams()(frozen.model)  # inside: the host's MCMC hides parameters from all handlers around it
         kernel = NUTS(model, target_accept_prob=options.target_accept_prob, max_tree_depth=options.max_tree_depth)
         mcmc = MCMC(kernel, options.num_samples, warmup_steps=options.num_warmup, disable_progbar=not progress)
         with seeded(rng):

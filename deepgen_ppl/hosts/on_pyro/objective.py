@@ -11,13 +11,27 @@ from pyro import poutine
 from pyro.infer.elbo import ELBO
 from pyro.poutine.messenger import Messenger
 
+from deepgen_ppl.hosts.threads import LOCK
 from deepgen_ppl.log_z.policies import NO_VALUE, gradient_only
 
 __all__ = ["HostContrastive", "HostObjective", "OwnParams", "registered"]
 
 
 class OwnParams(Messenger):
-    """Parameters keep the tensors that the program gives them and never reach the global parameter store."""
+    """Parameters keep the tensors that the program gives them and never reach the global parameter store.
+
+    Other threads wait for its end.
+    """
+
+    def __enter__(self) -> Any:
+        LOCK.acquire()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> Any:
+        try:
+            return super().__exit__(*error)
+        finally:
+            LOCK.release()
 
     def _pyro_param(self, msg: Any) -> None:
         init = msg["args"][1]

@@ -17,7 +17,7 @@ from pyro.poutine.messenger import Messenger
 from torch.distributions import kl_divergence
 
 from deepgen_ppl.hosts.on_pyro.distribution import seeded
-from deepgen_ppl.hosts.on_pyro.threads import one_at_a_time
+from deepgen_ppl.hosts.threads import one_at_a_time
 from deepgen_ppl.sites import Plate, Site, Sites
 
 __all__ = ["Given", "alike", "divergence", "remembered", "run", "site_of", "traced"]

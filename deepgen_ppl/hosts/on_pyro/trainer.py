@@ -23,7 +23,7 @@ from deepgen_ppl.hosts.on_pyro.optimizers import (
     state_arrays,
     try_optimizer,
 )
-from deepgen_ppl.hosts.on_pyro.threads import one_at_a_time
+from deepgen_ppl.hosts.threads import one_at_a_time
 from deepgen_ppl.objectives.objective import Objective
 
 __all__ = ["OPTIMIZERS", "TrainState", "Trainer"]
