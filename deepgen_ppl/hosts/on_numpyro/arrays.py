@@ -11,7 +11,7 @@ import numpy as np
 from deepgen_ppl.engine import Arrays, Control, Random, Special
 from deepgen_ppl.hosts.common import native
 
-__all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL"]
+__all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL", "asarray", "beside"]
 
 
 def asarray(x: Any, like: Any = None, dtype: Any = None) -> jax.Array:
@@ -19,7 +19,7 @@ def asarray(x: Any, like: Any = None, dtype: Any = None) -> jax.Array:
     if like is not None:
         if isinstance(x, jax.core.Tracer):
             return x.astype(like.dtype)
-        return jnp.array(x if isinstance(x, jax.Array) else native(x), like.dtype)
+        return beside(jnp.array(x if isinstance(x, jax.Array) else native(x), like.dtype), like)
     if dtype is None and isinstance(x, jax.Array):
         return x
     x = x if isinstance(x, jax.core.Tracer) else native(x)
@@ -35,6 +35,14 @@ def asarray(x: Any, like: Any = None, dtype: Any = None) -> jax.Array:
             "cast them with .astype('float32'), or call jax.config.update('jax_enable_x64', True) first"
         )
     return jnp.array(x, dtype)
+
+
+def beside(x: jax.Array, like: Any) -> jax.Array:
+    """x on the device of `like`, where that is bound to one: an array of another device would meet it in an error."""
+    if isinstance(x, jax.core.Tracer) or isinstance(like, jax.core.Tracer) or not getattr(like, "committed", False):
+        return x
+    devices = like.devices()
+    return jax.device_put(x, next(iter(devices))) if len(devices) == 1 else x
 
 
 def is_concrete(x: Any) -> bool:
@@ -75,13 +83,12 @@ SPECIAL = Special(
 
 
 def make_rng(seed: Any, like: Any = None) -> jax.Array:
-    """A typed JAX key from an integer, or the key itself."""
-    del like
+    """A typed JAX key from an integer, or the key itself, on the device of `like`."""
     if isinstance(seed, (int, np.integer)):
-        return _key(int(seed))
+        return beside(_key(int(seed)), like)
     if isinstance(seed, (jax.Array, np.ndarray)):
         key = jnp.asarray(seed) if isinstance(seed, np.ndarray) else seed
-        return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+        return beside(key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key), like)
     raise TypeError(f"expected an integer seed or a JAX key, got {type(seed).__name__}")
 
 
@@ -110,7 +117,7 @@ RANDOM = Random(
     bernoulli=bernoulli,
     categorical=lambda rng, logits: jax.random.categorical(rng, logits),
     state=lambda rng: np.asarray(jax.random.key_data(rng)),
-    restore=lambda state, like=None: jax.random.wrap_key_data(jnp.asarray(state, jnp.uint32)),
+    restore=lambda state, like=None: beside(jax.random.wrap_key_data(jnp.asarray(state, jnp.uint32)), like),
 )
 
 

@@ -14,6 +14,7 @@ from numpyro import handlers
 
 from deepgen_ppl.data import Batch, take
 from deepgen_ppl.hosts.common import check_shapes
+from deepgen_ppl.hosts.on_numpyro.arrays import beside
 from deepgen_ppl.hosts.threads import LOCK
 from deepgen_ppl.training.optimizers import SGD, Adam, Optimizer
 
@@ -186,5 +187,5 @@ def _plain(leaf: Any) -> Any:
 
 def _restored(leaf: jax.Array, array: np.ndarray) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
-    return jax.device_put(jnp.asarray(array, leaf.dtype), leaf.sharding)
+        return beside(jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf)), leaf)
+    return beside(jnp.asarray(array, leaf.dtype), leaf)
