@@ -1,7 +1,9 @@
 """The command line: `deepgen-ppl compare` from data to table, files and pictures, and what it says to wrong input."""
 
 import csv
+import datetime
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -20,10 +22,11 @@ from typer.testing import CliRunner
 
 from deepgen_ppl.array_files import read_arrays
 from deepgen_ppl.cli.main import app
+from deepgen_ppl.cli.report import _whole
 from deepgen_ppl.training.checkpoints import Checkpoint
 
 FILES = {
-    "bounds.png", "comparison.nc", "curves.png", "samples.png", "table.csv",
+    "bounds.png", "comparison.nc", "curves.csv", "curves.png", "run.json", "samples.png", "table.csv",
     "rbm16.checkpoint", "rbm16.safetensors", "vae.checkpoint", "vae.safetensors",
 }  # fmt: skip
 
@@ -77,6 +80,44 @@ def test_table_has_the_rows(finished):
     assert -17 < float(rows["rbm16"]["lower"]) < -2
 
 
+def test_every_file_says_what_was_run(finished, data):
+    """Data, engine, epochs, seed, version and command; `run.json` also when, by what, and on which rows."""
+    from deepgen_ppl import __version__
+
+    engine, out, _ = finished
+    command = f"deepgen-ppl compare --data {data} --models rbm16,vae --engine {engine} --epochs 1 --out {out}"
+    about = {"data": str(data), "engine": engine, "epochs": 1, "seed": 0, "version": __version__}
+    about["command"] = f"{command} --seed 0 --max-test 1000"
+    run = json.loads((out / "run.json").read_text())
+    assert {name: run[name] for name in about} == about
+    assert datetime.datetime.fromisoformat(run["date"]).tzinfo is not None
+    assert run["options"]["max_test"] == 1000
+    assert run["options"]["resume"] is False
+    assert run["packages"][{"numpyro": "jax", "pyro": "torch"}[engine]]
+    assert run["rows"]["train"]["shape"] == [48, 16]
+    assert run["models"]["vae"]["epochs"] == 1
+    for name in ("table.csv", "curves.csv"):
+        with (out / name).open(newline="") as file:
+            for row in csv.DictReader(file):
+                assert {k: row[k] for k in about} == {k: str(v) for k, v in about.items()}
+    opened_again = opened(out / "comparison.nc")
+    for name in ("bounds", "log_likelihood"):
+        attrs = group(opened_again, name).attrs
+        assert {k: attrs[k] for k in about} == about
+        assert attrs["inference_library"] == "deepgen_ppl"
+
+
+def test_curves_have_their_numbers(finished):
+    _, out, _ = finished
+    with (out / "curves.csv").open(newline="") as file:
+        found = {(row["model"], row["quantity"]): (row["epoch"], float(row["value"])) for row in csv.DictReader(file)}
+    assert {name for name, _ in found} == {"rbm16", "vae"}
+    assert {"loss", "validation", "seconds"} <= {quantity for name, quantity in found if name == "vae"}
+    assert found["vae", "loss"][0] == "1"
+    assert 2 < found["vae", "loss"][1] < 17
+    assert -17 < found["rbm16", "validation"][1] < -2
+
+
 def test_output_is_readable(finished):
     _, _, result = finished
     assert re.search(r"48 training, 6 test data.*; values as in the file", result.output)
@@ -105,7 +146,11 @@ def test_comparison_opens(finished):
     _, out, _ = finished
     data = opened(out / "comparison.nc")
     assert {"log_likelihood", "bounds"} <= groups(data)
+    bounds = group(data, "bounds").sel(model="vae")
     assert set(group(data, "bounds")["model"].values) == {"rbm16", "vae"}
+    assert (str(bounds["lower_kind"].values), str(bounds["upper_kind"].values)) == ("bound", "none")
+    assert np.isnan(bounds["upper_pointwise"].values).all()
+    assert float(bounds["lower_pointwise"].values.mean()) == pytest.approx(float(bounds["lower"].values), abs=1e-6)
 
 
 def test_resume_goes_on(finished, data, tmp_path, monkeypatch):
@@ -220,7 +265,34 @@ def test_folder_that_cannot_be_made(data, tmp_path):
     check_refused(compare("numpyro", data, tmp_path / "taken"), "taken")
 
 
-@pytest.mark.parametrize("option", [("--epochs", 0), ("--max-test", 1), ("--seed", "x"), ("--color", 1)])
+def test_an_output_folder_without_a_name(data, tmp_path, monkeypatch):
+    """An empty variable of a script is not the current folder."""
+    monkeypatch.chdir(tmp_path)
+    check_refused(compare("numpyro", data, ""), "expected the path of a folder for --out, got ''")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_seed_that_the_engine_does_not_take(data, tmp_path):
+    check_refused(compare("pyro", data, tmp_path / "out", "--seed", 2**70), "expected a seed from -2^63 to 2^64 - 1")
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_are_whole_or_not_there(tmp_path):
+    """A writer that fails leaves what was there, and nothing beside it."""
+
+    def half(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    (tmp_path / "table.csv").write_text("old")
+    with pytest.raises(OSError, match="disk full"):
+        _whole(tmp_path / "table.csv", half)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"table.csv": "old"}
+
+
+@pytest.mark.parametrize(
+    "option", [("--epochs", 0), ("--epochs", 10**30), ("--max-test", 1), ("--seed", "x"), ("--color", 1)]
+)
 def test_wrong_options(data, tmp_path, option):
     result = invoke("compare", "--data", data, "--out", tmp_path / "out", *option)
     assert result.exit_code == 2

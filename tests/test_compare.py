@@ -479,6 +479,22 @@ def test_to_csv(comparison, tmp_path):
         assert float(row["lower"]) == own["lower"]
         assert math.isnan(float(row["upper"])) == math.isnan(own["upper"])
         assert row["lower_method"] == own["lower_method"]
+        assert (row["num_data"], row["measure"]) == (str(comparison.num_data), comparison.measure)
+    comparison.to_csv(tmp_path / "table.csv", about={"seed": 3})
+    with (tmp_path / "table.csv").open(newline="") as file:
+        assert {row["seed"] for row in csv.DictReader(file)} == {"3"}
+
+
+def test_long_work_shows_a_bar_that_can_be_turned_off(dg, capfd):
+    """Both for particles and for temperatures."""
+    models = {"vae": small_vae(dg), "ais": dg.RBM.init(4, 2, rng=3)}
+    options = dg.BoundsOptions(num_particles=2, betas=3, num_runs=100, log_z="ais")
+    for progress, words in ((True, ("importance weighting", "AIS")), (False, ())):
+        dg.compare(models, visible("rbm"), rng=0, options=options, progress=progress)
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert all(word in err for word in words)
+        assert bool(err) == progress
 
 
 def test_pointwise_arrays_give_the_estimate(comparison):

@@ -15,8 +15,7 @@ import numpy as np
 
 from deepgen_ppl import __version__, datasets, face
 from deepgen_ppl.cli.recipes import RECIPES, Job, prepare
-from deepgen_ppl.diagnostics.arviz import to_arviz
-from deepgen_ppl.diagnostics.plots import plot_bounds, plot_curves, plot_images
+from deepgen_ppl.cli.report import Asked, write
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.log_p.bounds import BoundsOptions
 from deepgen_ppl.log_p.compare import Comparison
@@ -56,18 +55,21 @@ def compare(
     data: Annotated[str, typer.Option(help="digits, mnist, binarized_mnist, FILE.npy or FILE.npz.")] = "digits",
     models: Annotated[str, typer.Option(help=MODELS_HELP)] = "rbm16,rbm,dbm,vae,iwae",
     engine: Annotated[str, typer.Option(help="numpyro or pyro.")] = "numpyro",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 30,
-    out: Annotated[Path, typer.Option(help="Folder for the results; made if needed.")] = Path("deepgen_results"),
+    epochs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Passes over the training data.")] = 30,
+    out: Annotated[str, typer.Option(help="Folder for the results; made if needed.")] = "deepgen_results",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     max_test: Annotated[int, typer.Option(min=2, help="Number of test data, drawn by a fixed permutation.")] = 1000,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoints in the folder.")] = False,
 ) -> None:
     """Train models on images and compare them by bounds on log p(x).
 
-    Writes table.csv, NAME.safetensors, comparison.nc (ArviZ) and samples.png, curves.png, bounds.png.
+    Writes table.csv, curves.csv, NAME.safetensors, comparison.nc (ArviZ), samples.png, curves.png, bounds.png, and
+    run.json, which says what was run.
     """
     try:
-        _compare(data, models, engine, epochs, out, seed, max_test, resume=resume)
+        if not out:
+            raise ValueError("expected the path of a folder for --out, got ''")
+        _compare(Asked(data, models, engine, epochs, Path(out), seed, max_test, resume))
     except (TypeError, ValueError, ImportError, OSError, RuntimeError) as error:
         typer.echo(f"deepgen-ppl: {error}", err=True)
         raise typer.Exit(2) from None
@@ -77,23 +79,23 @@ def _say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _compare(
-    data: str, models: str, engine: str, epochs: int, out: Path, seed: int, max_test: int, *, resume: bool
-) -> None:
-    names = _names(models)
-    dg, loaded = face(engine), datasets.load(data)
-    parts, note = prepare(loaded, max_test)
-    out.mkdir(parents=True, exist_ok=True)
+def _compare(asked: Asked) -> None:
+    names = _names(asked.models)
+    dg, loaded = face(asked.engine), datasets.load(asked.data)
+    dg.engine.random.rng(asked.seed)  # a seed that is none is told before work starts
+    parts, note = prepare(loaded, asked.max_test)
+    asked.out.mkdir(parents=True, exist_ok=True)
     test = parts["test"]
     _say(f"{loaded.name}: {len(parts['train'])} training, {len(test)} test data (fixed at random); {note}")
-    fits = {name: _train(dg, name, parts, epochs, seed, out, resume=resume) for name in names}
+    fits = {name: _train(dg, name, parts, asked) for name in names}
     trained = {name: fit.model for name, fit in fits.items()}
-    began = time.perf_counter()
-    comparison = dg.compare(trained, test, rng=seed, options=_options(loaded.shape))
+    began, options = time.perf_counter(), _options(loaded.shape)
+    comparison = dg.compare(trained, test, rng=asked.seed, options=options)
     _print(comparison)
-    _check_sandwich(dg, trained, test, seed)
+    _check_sandwich(dg, trained, test, asked.seed)
     _say(f"evaluation took {time.perf_counter() - began:.0f} s")
-    _write(dg, fits, comparison, parts, loaded.shape, out, seed)
+    files = write(dg, asked, fits, comparison, options, parts, loaded.shape)
+    _say(f"written to {asked.out}: {', '.join(files)}")
 
 
 def _names(models: str) -> list[str]:
@@ -111,16 +113,14 @@ def _options(shape: tuple[int, ...]) -> BoundsOptions:
     return BoundsOptions(num_particles=500 if large else 1000, betas=5000, num_runs=200)
 
 
-def _train(
-    dg: ModuleType, name: str, parts: dict[str, np.ndarray], epochs: int, seed: int, out: Path, *, resume: bool
-) -> Any:
-    job = Job(parts["train"], epochs, seed)
+def _train(dg: ModuleType, name: str, parts: dict[str, np.ndarray], asked: Asked) -> Any:
+    job = Job(parts["train"], asked.epochs, asked.seed)
     model, objective, optimizer = RECIPES[name].build(dg, job)
     quick = BoundsOptions(num_particles=50, betas=200 if job.small else 2000, num_runs=100, exact_bits=16)
     watch = dg.Validation(
         parts["valid"],
         metric=lambda m, x: dg.bounds(m, x, rng=0, options=quick).estimate.value,
-        every=max(1, epochs // 10),
+        every=max(1, asked.epochs // 10),
     )
     began = time.perf_counter()
     fit = dg.fit(
@@ -128,15 +128,15 @@ def _train(
         job.train,
         objective=objective,
         optimizer=optimizer,
-        epochs=epochs,
+        epochs=asked.epochs,
         batch_size=job.batch_size,
-        rng=seed,
+        rng=asked.seed,
         validation=watch,
-        checkpoint=out / f"{name}.checkpoint",
-        resume=resume,
+        checkpoint=asked.out / f"{name}.checkpoint",
+        resume=asked.resume,
     )
     seconds = time.perf_counter() - began
-    _say(f"  {name}: {fit.model!r}, {epochs} epochs in {seconds:.0f} s")
+    _say(f"  {name}: {fit.model!r}, {asked.epochs} epochs in {seconds:.0f} s")
     return fit
 
 
@@ -169,45 +169,6 @@ def _check_sandwich(dg: ModuleType, models: dict[str, Any], test: np.ndarray, se
             f"check: AIS both ways puts {name} in [{low:.4f}, {high:.4f}], {high - low:.4f} nats wide; "
             f"this {inside} the exact {exact:.4f} (float32 rounding: {ROUNDING:g})"
         )
-
-
-def _draw(dg: ModuleType, fit: Any, seed: int, num: int) -> np.ndarray:
-    """Means of the pixels given drawn hidden values."""
-    model = fit.model
-    to_numpy, random = model.engine.arrays.to_numpy, model.engine.random
-    if isinstance(model, BoltzmannMachine):
-        kernel = dg.BlockGibbs(sweeps=1000)
-        step = model.engine.control.compile(lambda m, key, state: kernel.step(key, m, state)[0])
-        state = step(model, random.rng(seed, model.like), fit.state.objective.chains)
-        return to_numpy(model.mean("v", state.position))[:num]
-    z = random.normal(random.rng(seed, model.like), (num, model.latent), model.like)
-    return to_numpy(model.decode(z).mean)
-
-
-def _write(
-    dg: ModuleType,
-    fits: dict[str, Any],
-    comparison: Comparison,
-    parts: dict[str, np.ndarray],
-    shape: tuple[int, ...],
-    out: Path,
-    seed: int,
-) -> None:
-    comparison.to_csv(out / "table.csv")
-    for name, fit in fits.items():
-        dg.save(fit.model, out / f"{name}.safetensors")
-    to_arviz(comparison).to_netcdf(str(out / "comparison.nc"))
-    curves = {name: (fit.history["validation_epoch"], fit.history["validation"]) for name, fit in fits.items()}
-    figures = {
-        "bounds": plot_bounds(comparison),
-        "curves": plot_curves(curves, label="validation log p(x), best guess (nats)"),
-    }
-    if len(shape) == 2:
-        images = {"data": parts["test"][:16]} | {n: _draw(dg, fit, seed, 16) for n, fit in fits.items()}
-        figures["samples"] = plot_images(images, (shape[0], shape[1]))
-    for name, figure in figures.items():
-        figure.savefig(out / f"{name}.png", dpi=130)
-    _say(f"written to {out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
 
 def main() -> None:

@@ -58,7 +58,14 @@ def _add_bounds(az: Any, data: Any, arrays: Mapping[str, np.ndarray], coords: Ma
         data["bounds"] = xarray.DataTree(group)
 
 
-def to_arviz(source: Any, *, model: Any = None, states: bool = False, data: Any = None) -> Any:
+def to_arviz(
+    source: Any,
+    *,
+    model: Any = None,
+    states: bool = False,
+    data: Any = None,
+    attrs: Mapping[str, str | int | float] | None = None,
+) -> Any:
     """ArviZ's container from a host MCMC run over a machine, from a posterior, or from a comparison.
 
     Args:
@@ -67,6 +74,7 @@ def to_arviz(source: Any, *, model: Any = None, states: bool = False, data: Any 
         model: the machine that was sampled.
         states: whether to keep every unit of every block in `posterior` as well.
         data: for a posterior, the data whose pointwise log-likelihoods are wanted, for `az.loo`.
+        attrs: what every group is to say of its making, besides library and version.
 
     Returns:
         For a run: `posterior` with `BLOCK_mean` (mean value of a block's units), and `sample_stats` with `energy` (E,
@@ -79,6 +87,19 @@ def to_arviz(source: Any, *, model: Any = None, states: bool = False, data: Any 
         TypeError: for another source, or a run of a kernel that is not ours.
         ValueError: for a run that has no draws yet, or the log-likelihoods of draws of a guide.
     """
+    made = _made(source, model, data, states=states)
+    for group in ("posterior", "sample_stats", "log_likelihood", "bounds"):
+        if attrs and group in _groups(made):
+            made[group].attrs.update(attrs)
+    return made
+
+
+def _groups(made: Any) -> list[str]:
+    """Names of the groups, in both lines of ArviZ."""
+    return made.groups() if hasattr(made, "add_groups") else list(made.children)
+
+
+def _made(source: Any, model: Any, data: Any, *, states: bool) -> Any:
     if isinstance(source, Comparison):
         return _comparison(source)
     if isinstance(source, Posterior):

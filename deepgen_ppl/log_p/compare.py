@@ -119,12 +119,18 @@ class Comparison:
         """The rows as text: lower, kind, upper, kind, estimate, kind, errors, better than, flags."""
         return [_cells(row) for row in self.rows()]
 
-    def to_csv(self, path: str | Path) -> None:
-        """Write the rows to a CSV file."""
+    def to_csv(self, path: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
+        """Write the rows to a CSV file.
+
+        Args:
+            path: the file.
+            about: columns more, of one value each: what the rows are of.
+        """
+        more = {"num_data": self.num_data, "measure": self.measure, **(about or {})}
         with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, (*COLUMNS, *more))
             writer.writeheader()
-            writer.writerows(self.rows())
+            writer.writerows({**row, **more} for row in self.rows())
 
     def __repr__(self) -> str:
         lines = [f"log p(x) in nats per datum over {self.num_data} data ({self.measure})"]
