@@ -1,8 +1,10 @@
 import gzip
 import hashlib
+import io
 import os
 import struct
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +173,12 @@ def test_a_data_folder_without_the_file_falls_back_to_the_download(tmp_path, mon
         datasets.load("mnist", cache=tmp_path, progress=False)
 
 
+def test_a_data_folder_that_is_not_there_is_no_reason_to_download(tmp_path, monkeypatch, offline):
+    monkeypatch.setenv(sources.DATA_VARIABLE, str(tmp_path / "typo"))
+    with pytest.raises(datasets.DatasetUnavailable, match="to name a folder; there is none at .*typo"):
+        datasets.load("mnist", cache=tmp_path, progress=False)
+
+
 def test_a_download_with_another_checksum_is_refused(tmp_path, monkeypatch):
     pooch = pytest.importorskip("pooch")
 
@@ -302,6 +310,52 @@ def test_pickles_are_refused(tmp_path):
 def test_a_file_that_is_no_archive(tmp_path, content):
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.npz: expected arrays, and no pickles; got a file that does not read"):
+        datasets.load(tmp_path / "x.npz")
+
+
+def header(shape):
+    """The header of a file that claims an array of this shape."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def zipped(path, name, content):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+
+
+def test_members_that_are_no_arrays(tmp_path):
+    for name, content in (("x", b"text"), ("x.npy", b"text"), ("x.npy", b"")):
+        zipped(tmp_path / "x.npz", name, content)
+        with pytest.raises(ValueError, match=r"x\.npz: expected arrays, and no pickles; got a file that does not read"):
+            datasets.load(tmp_path / "x.npz")
+
+
+def test_encrypted_members(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.ones((20, 3)))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    for sign, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag of encryption, beside and in the directory
+        content[content.index(sign) + at] |= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"got a file that does not read: .*encrypted"):
+        datasets.load(tmp_path / "x.npz")
+
+
+def test_headers_that_claim_more_than_there_is(tmp_path):
+    """Refused before memory is taken."""
+    (tmp_path / "x.npy").write_bytes(header((10**9, 784)) + bytes(800))
+    zipped(tmp_path / "x.npz", "x.npy", header((10**9, 784)) + bytes(800))
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(ValueError, match=r"at most 800 bytes of values, got a header of shape \(1000000000"):
+            datasets.load(tmp_path / name)
+
+
+def test_what_is_packed_small_and_unpacks_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "LARGEST", 10_000)
+    np.savez_compressed(tmp_path / "x.npz", x=np.zeros((1000, 10)))
+    assert (tmp_path / "x.npz").stat().st_size < 10_000
+    with pytest.raises(ValueError, match=r"expected at most 10000 bytes of values, got a header of shape \(1000, 10\)"):
         datasets.load(tmp_path / "x.npz")
 
 

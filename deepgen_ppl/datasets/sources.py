@@ -7,6 +7,7 @@ public files are downloaded once into a cache folder. Either way a SHA-256 check
 import gzip
 import hashlib
 import importlib
+import math
 import os
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 DATA_VARIABLE = "DEEPGEN_PPL_DATA"
+
+LARGEST = 2**34
+"""Bytes of one array beyond which a file is refused: what is packed small may not fit the memory."""
 
 
 class DatasetUnavailable(RuntimeError):
@@ -115,6 +119,8 @@ BINARIZED_MNIST = Source(
 def read_source(source: Source, cache: Path | None, *, progress: bool) -> dict[str, NDArray[np.uint8]]:
     """Return the verified arrays of a source, from the user's data folder if that has them, else downloaded."""
     folder = os.environ.get(DATA_VARIABLE)
+    if folder and not Path(folder).is_dir():
+        raise DatasetUnavailable(f"{source.name}: expected {DATA_VARIABLE} to name a folder; there is none at {folder}")
     if folder and Path(folder, source.local).is_file():
         arrays = read_file(Path(folder, source.local), tuple(source.files))
     else:
@@ -147,16 +153,49 @@ def _fetch(source: Source, key: str, cache: Path | None, *, progress: bool) -> P
 
 
 def read_file(path: Path, *choices: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Read a `.npy` file as `x`, or the first choice of keys that an `.npz` file has; pickles are refused."""
+    """Read a `.npy` file as `x`, or the first choice of keys that an `.npz` file has; pickles are refused.
+
+    Raises:
+        ValueError: For other files, or arrays that are larger than the file says or than `LARGEST`.
+    """
     try:
         with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"x": loaded}
+            archived = zipfile.is_zipfile(file)
+            file.seek(0)
+            if not archived:
+                _check_header(file, path.stat().st_size)
+                file.seek(0)
+                return {"x": np.load(file, allow_pickle=False)}
+            members = {info.filename.removesuffix(".npy"): info for info in zipfile.ZipFile(file).infolist()}
             for keys in choices:
-                if set(keys) <= set(loaded.files):
-                    return {key: loaded[key] for key in keys}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                if set(keys) <= members.keys():
+                    return {key: _member(file, members[key]) for key in keys}
+    except (ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: expected arrays, and no pickles; got a file that does not read: {error}") from error
     wanted = " or ".join(", ".join(keys) for keys in choices)
-    raise ValueError(f"{path}: expected the keys {wanted}; got {', '.join(loaded.files) or 'none'}")
+    raise ValueError(f"{path}: expected the keys {wanted}; got {', '.join(members) or 'none'}")
+
+
+def _member(file: IO[bytes], info: zipfile.ZipInfo) -> NDArray[Any]:
+    """One array of an archive, its header read before its values."""
+    archive = zipfile.ZipFile(file)
+    with archive.open(info) as member:
+        _check_header(member, info.file_size)
+    with archive.open(info) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _check_header(file: IO[bytes], size: int) -> None:
+    """Check that the values which the header of a `.npy` file claims are those that follow it.
+
+    Raises:
+        ValueError: with both sizes.
+    """
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        return  # the reader itself refuses pickles
+    claimed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if claimed > min(there, LARGEST):
+        raise ValueError(f"expected at most {min(there, LARGEST)} bytes of values, got a header of shape {shape}")
