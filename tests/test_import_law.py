@@ -133,6 +133,7 @@ def test_a_face_without_its_engine_does_not_import(face):
     done = run(BLOCK.format(blocked=set(LIBRARIES[face])) + f"import deepgen_ppl.{face}")
     assert done.returncode != 0
     assert "is blocked" in done.stderr
+    assert f"pip install 'deepgen-ppl[{face}]'" in done.stderr
 
 
 def public(dg):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpyro
-import numpyro.distributions as dist
-from numpyro import handlers
-from numpyro.distributions import constraints
+try:
+    import jax
+    import jax.numpy as jnp
+    import numpyro
+    import numpyro.distributions as dist
+    from numpyro import handlers
+    from numpyro.distributions import constraints
+except ImportError as error:
+    raise ImportError(f"expected JAX and NumPyro: pip install 'deepgen-ppl[numpyro]' ({error})") from error
 
 from deepgen_ppl.energies.path import Path
 from deepgen_ppl.engine import Engine, Host

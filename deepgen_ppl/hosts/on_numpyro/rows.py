@@ -25,7 +25,7 @@ def check_rows(net: Any, x: jax.Array) -> None:
     Raises:
         TypeError: if they do.
     """
-    case = (net.body, x.shape[1:], x.dtype)
+    case: tuple[Any, ...] = (net.body, x.shape[1:], x.dtype)
     try:
         if net.body.activation is not None or case in _ALIKE:  # a perceptron of ours maps row by row
             return

@@ -6,12 +6,15 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import array_api_compat.torch as xp
-import pyro
-import pyro.distributions as dist
-import torch
-from pyro import poutine
-from torch.distributions import constraints
+try:
+    import array_api_compat.torch as xp
+    import pyro
+    import pyro.distributions as dist
+    import torch
+    from pyro import poutine
+    from torch.distributions import constraints
+except ImportError as error:
+    raise ImportError(f"expected torch and Pyro: pip install 'deepgen-ppl[pyro]' ({error})") from error
 
 from deepgen_ppl.engine import Engine, Host
 from deepgen_ppl.hosts.on_pyro.arrays import ARRAYS, CONTROL, RANDOM, SPECIAL
