@@ -459,3 +459,16 @@ def test_arrays_of_any_layout(tmp_path):
 
 def test_the_faces_share_one_save(dg_numpyro, dg_pyro):
     assert dg_numpyro.save is dg_pyro.save is model_files.save
+
+
+def test_sizes_from_numpy_are_saved(dg, tmp_path):
+    """Integers of NumPy in constructors are integers in files."""
+    two, three = np.int64(2), np.int32(3)
+    for model in (
+        dg.RBM.init(np.int64(4), three, rng=0),
+        dg.DBM.init(np.int64(4), np.array([3, 2]), rng=0),
+        dg.VAE.init(dg.Bernoulli(np.int64(4)), two, (three,), rng=0),
+        dg.RBM.init(dg.Categorical(two, num_states=three), two, rng=0),
+    ):
+        dg.save(model, tmp_path / "model")
+        assert repr(dg.load(tmp_path / "model")) == repr(model)
