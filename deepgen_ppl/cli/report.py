@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import functools
 import importlib.metadata
 import json
 import shlex
@@ -85,7 +86,7 @@ def write(
     _whole(out / "comparison.nc", lambda path: to_arviz(comparison, attrs=about).to_netcdf(str(path)))
     _whole(out / "curves.csv", lambda path: _write_curves(path, fits, about))
     for name, figure in figures.items():
-        _whole(out / f"{name}.png", lambda path, figure=figure: figure.savefig(path, dpi=130))
+        _whole(out / f"{name}.png", functools.partial(figure.savefig, dpi=130))
     record = _record(asked, fits, comparison, options, parts)
     _whole(out / "run.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8"))
     return sorted(path.name for path in out.iterdir())

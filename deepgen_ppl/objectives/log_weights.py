@@ -83,8 +83,8 @@ def log_weights(
     outside: dict[str, None] = {}
     looking: dict[str, None] = {}
 
-    def one(key: Rng) -> dict[str, Any]:
-        first, second = (None, None) if key is None else engine.random.split(key, 2)
+    def one(rng: Rng) -> dict[str, Any]:
+        first, second = (None, None) if rng is None else engine.random.split(rng, 2)
         q = engine.host.run(guide, batch, rng=second, params=params, **draw, **place)
         latent = {name: site for name, site in q.items() if not site.observed}
         own = {**(params or {}), **q.state}
@@ -93,9 +93,8 @@ def log_weights(
         outside.update({site.name: None for site in both if site.observed and not site.inside(objective.plate)})
         weights = weigh(engine, objective, p, q)
         if objective.num_particles == 1:  # several particles have told by themselves
-            look = {"params": own, **place}
-            looking.update(dict.fromkeys(_looking(engine, objective, guide, batch, q, rng=second, **look)))
-            looking.update(dict.fromkeys(_looking(engine, objective, model, batch, p, rng=first, **look)))
+            for half, sites, key in ((guide, q, second), (model, p, first)):
+                looking.update(_looking(engine, half, batch, sites, rng=key, params=own, **place))
             check_looking(engine, objective.plate, p, q, looking)
         return weights
 
@@ -121,14 +120,13 @@ def log_weights(
 
 
 def _looking(
-    engine: Engine, objective: Any, program: Callable, batch: Mapping[str, Any], sites: Sites, **run: Any
-) -> tuple[str, ...]:
-    """The sites outside the plate that look at draws inside it, asked only where there are both."""
-    local = any(site.inside(objective.plate) and not site.observed for site in sites.values())
-    if not local or all(site.inside(objective.plate) for site in sites.values()):
-        return ()
-    found: tuple[str, ...] = engine.host.looking(program, batch, sites, **run)
-    return found
+    engine: Engine, program: Callable, batch: Mapping[str, Any], sites: Sites, *, plate: str, **run: Any
+) -> dict[str, None]:
+    """Names of the sites outside the plate that look at draws inside it, asked only where there are both."""
+    inside = [site for site in sites.values() if site.inside(plate)]
+    if len(inside) == len(sites) or all(site.observed for site in inside):
+        return {}
+    return dict.fromkeys(engine.host.looking(program, batch, sites, plate=plate, **run))
 
 
 def weigh(engine: Engine, objective: Any, p: Sites, q: Sites) -> dict[str, Any]:
