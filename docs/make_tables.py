@@ -116,7 +116,7 @@ TABLES = {
     "kernels": lambda: listing(Kernel),
     "units": lambda: listing(Unit, Term),
     "demo": demo,
-    "mnist_rbm": lambda: figures("mnist_rbm"),
+    **{name: functools.partial(figures, name) for name in ("mnist_rbm", "boston", "sbc")},
     **{name: functools.partial(ratios, name) for name in ("speed_gibbs", "speed_pcd", "speed_ais", "speed_svi")},
 }
 
