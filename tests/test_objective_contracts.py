@@ -1,11 +1,13 @@
 """Contracts of objectives, over the whole table on both engines: a new one finds these tests waiting for it."""
 
+import copy
 import dataclasses
 import functools
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import numpy
 from objective_cases import OBJECTIVES
 
 from deepgen_ppl.objectives.objective import Objective
@@ -148,6 +150,45 @@ def test_the_state_is_a_tree_of_arrays_of_one_shape(dg, double, name):
         moved, state = objective.before_step(dg.engine.random.rng(1), model, first, batch, None)
         after = objective.batch_loss(dg.engine.random.rng(2), moved, state, batch, None, 5)[1]
         assert [tuple(v.shape) for v in leaves(after)] == [tuple(v.shape) for v in leaves(first)]
+
+
+def loss_of_svi(dg, model, objective, x):
+    """(loss of the host's own SVI, the generator whose draws it had)."""
+    if dg.engine.name == "numpyro":
+        import jax
+        import optax
+        from numpyro.infer import SVI
+
+        svi = SVI(model.model, model.guide, optax.sgd(RATE), objective)
+        state = jax.jit(svi.init)(jax.random.key(3), x)
+        return float(jax.jit(svi.evaluate)(state, x)), jax.random.split(state.rng_key)[1]
+    import torch
+    from pyro.infer import SVI
+    from pyro.optim import SGD
+
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        loss = SVI(model.model, model.guide, SGD({"lr": RATE}), objective).evaluate_loss(x)
+    return loss, torch.Generator().manual_seed(3)
+
+
+@ROWS
+def test_the_host_has_the_loss_of_fit(dg, double, param_store, name):
+    """SVI's loss is minus the estimate, and N times the loss of a step, with the same draws."""
+    model, objective, _ = parts(dg, name)
+    if not (hasattr(objective, "estimate") and objective.has_value):
+        pytest.skip(f"{type(objective).__name__} has no value that the host could have")
+    x = dg.engine.arrays.asarray(X, like=model.like)
+    loss, rng = loss_of_svi(dg, model, objective, x)
+
+    def ours(first, second):
+        of_fit, _ = objective.batch_loss(first, model, {}, {model.data_name: x}, None, len(X))
+        with dg.engine.host.bound():
+            return of_fit, objective.estimate(dg.engine, second, model.model, model.guide, (x,), {})
+
+    of_fit, estimate = (float(numpy(dg, v)) for v in dg.engine.control.compile(ours)(rng, copy.deepcopy(rng)))
+    assert loss == pytest.approx(-estimate, rel=1e-10)
+    assert loss == pytest.approx(len(X) * of_fit, rel=1e-10)
 
 
 @ROWS
