@@ -7,6 +7,7 @@ instance's own name where it has one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -112,7 +113,14 @@ class Stateful(Model):
     @property
     def like(self) -> Array:
         """An array of the model's dtype and device."""
-        return next(iter((self.params or self.constants).values()))
+        # asked for several times a step: the first array is found without a dict of all
+        parts = chain(
+            (self.engine.nn.params(net) for net in self.networks.values()),
+            (machine.params for machine in self.machines.values()),
+            (self.arrays,),
+        )
+        first = next((part for part in parts if part), None) or self.constants
+        return next(iter(first.values()))
 
     def with_params(self, params: Params) -> Self:
         """The same model with other trained arrays; names not given keep theirs. Differentiable.

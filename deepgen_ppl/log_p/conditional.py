@@ -7,6 +7,8 @@ Both are normalizers of clamped machines, of those given v and x and of those gi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from deepgen_ppl.data import Batch, num_rows, take
@@ -20,7 +22,7 @@ ROWS = 1000
 """Rows whose machines are enumerated at once."""
 
 
-def conditional_bounds(model: BoltzmannMachine, batch: Batch, options: BoundsOptions) -> Bounds:
+def conditional_bounds(model: Any, batch: Batch, options: BoundsOptions) -> Bounds:
     """log p of the visible layer given what the rows condition the machine on: exact, or refused.
 
     Raises:

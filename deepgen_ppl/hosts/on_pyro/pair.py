@@ -24,7 +24,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from deepgen_ppl.hosts.common import impure, unweighable
 from deepgen_ppl.hosts.on_pyro.distribution import seeded
 from deepgen_ppl.hosts.on_pyro.run import Given
-from deepgen_ppl.hosts.on_pyro.threads import one_at_a_time
+from deepgen_ppl.hosts.threads import one_at_a_time
 
 __all__ = ["HostPair", "adopted"]
 
