@@ -82,6 +82,15 @@ def test_convolutional_log_z_from_either_side(dg, double, filters, pool, side):
     assert dg.exact_log_normalizer(m).value == pytest.approx(log_z, abs=1e-9)
 
 
+def test_convolutional_blocks_may_be_missing(dg, double):
+    """log Z sums over the states of the block that is not known; the first state of all contradicts the one that is."""
+    m = machine(dg, arrays(6, 2), (1, 3, 3), 2)
+    rest = m.given({"h": np.array([[3.0, np.nan]])}, missing={"h": np.array([[0, 1]])})
+    h = cases.arrays(dg, {"h": np.array([[3.0, j] for j in range(5)])}, m.like)
+    exact = logsumexp(-to_numpy(dg, m.free_energy(h)))
+    assert dg.exact_log_normalizer(rest).value[0] == pytest.approx(exact, abs=1e-10)
+
+
 def test_convolutional_blocks_of_one_unit_are_bernoulli(dg):
     m = dg.ConvolutionalRBM.init((1, 4, 3), 2, 2, rng=0)
     assert m.structure.layers["h"] == dg.Bernoulli(12)

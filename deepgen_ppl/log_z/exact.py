@@ -166,7 +166,7 @@ def log_normalizer_by_enumeration(machine: Energy) -> Array:
         scaled, lost = add_compensated(scaled * shrink, lost * shrink, xp.sum(xp.exp(log_f - new), axis=0))
         return (new, scaled, lost), None
 
-    zero = xp.sum(0.0 * _log_f(machine, keep, offsets[:1]), axis=0)
+    zero = xp.zeros_like(_log_f(machine, keep, offsets[:1])[0])  # of the first state, which may be impossible
     first = (stop(zero) - 1e30, zero, zero)  # finite: the states of a first chunk may all be impossible
     starts = xp.arange(0, total, chunk)
     top, scaled, _ = (step(first, starts[0]) if total == chunk else engine.control.loop(step, first, starts))[0]
