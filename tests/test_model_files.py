@@ -287,7 +287,9 @@ def wrong_configs(config):
                 yield changed
 
 
-@pytest.mark.parametrize("name", ["rbm", "gaussian_rbm", "convolutional_rbm", "vae"])
+@pytest.mark.parametrize(
+    "name", ["rbm", "gaussian_rbm", pytest.param("convolutional_rbm", marks=pytest.mark.slow), "vae"]
+)
 def test_a_hostile_file_ends_in_a_sentence(dg, tmp_path, name):
     """Whatever a file says of a model, it loads as something of its own shapes or is refused."""
     path = tmp_path / "model"
