@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs
+from deepgen_ppl.kernels.hmc import HMC
 from deepgen_ppl.kernels.kernel import Kernel
 from deepgen_ppl.kernels.parallel_tempering import ParallelTempering
 
@@ -113,6 +114,7 @@ KERNELS: dict[str, Row] = {
         FlipOne(), ("rbm", "rbm_centered"), 150, reversible=True,
         info={"acceptance_rate": (), "steps": (), "log_ratio": (), "both_energies": (2,)},
     ),
+    "hmc": Row(HMC(0.3, 5), ("rbm_centered",), 25),  # no layer is real: it draws them all in turn
     "parallel_tempering": Row(
         ParallelTempering(LADDER), ("rbm_centered", "rbm_spin", "dbm3_centered", "triangle"), 25,
         info=SWAPS, exact_state=replicas,

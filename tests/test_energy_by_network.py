@@ -165,6 +165,29 @@ def test_a_decision_without_momenta_does_not_leave_the_law(dg, monkeypatch):
         leaves_the_law(dg, "quadratic", 20000, 5, dg.HMC(1.1, 1))
 
 
+@pytest.mark.slow
+def test_the_hosts_own_mcmc_moves_it(dg):
+    """Real and binary blocks under NumPyro's and Pyro's MCMC."""
+    row, energy, kernel = ENERGIES["mixed"], build(dg, "mixed"), dg.HMC(0.3, 5)
+    if dg.engine.name == "pyro":
+        import pyro
+
+        pyro.set_rng_seed(0)
+        mcmc = pyro.infer.MCMC(kernel.on(energy, num_chains=400), num_samples=20, warmup_steps=10, disable_progbar=True)
+        mcmc.run()
+    else:
+        import jax
+        import numpyro
+
+        options = {"num_warmup": 10, "num_samples": 20, "num_chains": 400, "chain_method": "vectorized"}
+        mcmc = numpyro.infer.MCMC(kernel.on(energy), progress_bar=False, **options)
+        mcmc.run(jax.random.key(0), extra_fields=("acceptance_rate",))
+    position, info = dg.engine.host.kernel.by_chain(mcmc)
+    assert info["acceptance_rate"].shape == (400, 20)
+    assert 0.5 < info["acceptance_rate"].mean() < 1.0
+    gate_mean(position["v"][:, -1], row.mean(lambda s: s["v"]), 0.2)
+
+
 @dear(("name",), [(name,) for name in REAL], ("mixed",))
 def test_hmc_forgets_its_start(dg, name):
     def check(seed, factor):
