@@ -38,12 +38,21 @@ def dbm(dg):
     return dg.DBM.init(rng=0, visible=6, hidden=(3, 2), data=X, weight_scale=0.3)
 
 
+@functools.cache
+def belief_net(dg):
+    return dg.SigmoidBeliefNet.init(6, hidden=(3, 2), rng=0)
+
+
 RUNS = {
     "vae": lambda dg: (vae(dg), dg.IWAE(num_particles=3), dg.adam(0.01)),
     "elbo": lambda dg: (vae(dg), dg.ELBO(), dg.sgd(0.01, momentum=0.9)),
     "rbm": lambda dg: (rbm(dg), dg.StochasticML(num_chains=8), dg.sgd(0.05)),
     "cd": lambda dg: (rbm(dg), dg.ContrastiveDivergence(), dg.adam(0.01)),
     "dbm": lambda dg: (dbm(dg), dg.StochasticML(num_chains=8), dg.sgd(0.05)),
+    "vimco": lambda dg: (belief_net(dg), dg.VIMCO(num_particles=3), dg.adam(0.01)),
+    "rloo": lambda dg: (belief_net(dg), dg.RLOO(num_particles=3), dg.adam(0.01)),
+    "reweighted_wake_sleep": lambda dg: (belief_net(dg), dg.ReweightedWakeSleep(num_particles=3), dg.adam(0.01)),
+    "wake_sleep": lambda dg: (belief_net(dg), dg.WakeSleep(), dg.sgd(0.01)),
 }
 """Name -> model, objective and optimizer, made anew at every call; the last batch of the data is a short one."""
 

@@ -18,6 +18,7 @@ class ObjectiveCase:
         wrong: options that are refused.
         noise_of_rows: whether each row has draws of its own.
         weights: whether rows may have weights; the contracts of steps are tested over these.
+        fast: whether its contracts are among the fast tests; one objective of each kind is.
     """
 
     build: Callable
@@ -25,6 +26,7 @@ class ObjectiveCase:
     wrong: tuple[dict, ...] = ()
     noise_of_rows: bool = True
     weights: bool = True
+    fast: bool = True
 
 
 def vae(dg, dtype):
@@ -34,6 +36,10 @@ def vae(dg, dtype):
 def rbm(dg, dtype):
     data = np.array([[0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1.0]])
     return dg.RBM.init(rng=0, visible=4, hidden=3, data=data, weight_scale=0.5, dtype=dtype)
+
+
+def belief_net(dg, dtype):
+    return dg.SigmoidBeliefNet.init(4, hidden=(3, 2), rng=0, dtype=dtype)
 
 
 def dbm(dg, dtype):
@@ -57,4 +63,10 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
         lambda dg: dg.StochasticML(num_chains=5, offsets="average"), rbm, noise_of_rows=False
     ),
     "contrastive_divergence": ObjectiveCase(lambda dg: dg.ContrastiveDivergence(dg.BlockGibbs(2)), rbm, CHAINS[1:]),
+    "rloo": ObjectiveCase(lambda dg: dg.RLOO(num_particles=2), belief_net, PARTICLES, fast=False),
+    "vimco": ObjectiveCase(lambda dg: dg.VIMCO(num_particles=2), belief_net, PARTICLES, fast=False),
+    "reweighted_wake_sleep": ObjectiveCase(
+        lambda dg: dg.ReweightedWakeSleep(num_particles=2), belief_net, PARTICLES, fast=False
+    ),
+    "wake_sleep": ObjectiveCase(lambda dg: dg.WakeSleep(), belief_net, PARTICLES[1:], fast=False),
 }

@@ -15,8 +15,18 @@ from deepgen_ppl.objectives.objective import Objective
 X = np.random.default_rng(7).integers(0, 2, (5, 4)).astype(float)
 RATE = 0.25
 TOL = {"atol": 1e-10, "rtol": 1e-8}
-ROWS = pytest.mark.parametrize("name", OBJECTIVES)
-STEPS = pytest.mark.parametrize("name", [n for n, case in OBJECTIVES.items() if case.weights])
+
+
+def over(keep=lambda case: True):
+    """Objectives as parameters, those that are dear marked slow."""
+    names = [(n, case.fast) for n, case in OBJECTIVES.items() if keep(case)]
+    return pytest.mark.parametrize(
+        "name", [pytest.param(n, marks=() if fast else pytest.mark.slow) for n, fast in names]
+    )
+
+
+ROWS = over()
+STEPS = over(lambda case: case.weights)
 
 
 @functools.cache
@@ -117,7 +127,7 @@ def test_the_loss_is_linear_in_the_weights(dg, double, name):
         np.testing.assert_allclose(g, sum(p[2][k] for p in parts_), **TOL, err_msg=k)
 
 
-@pytest.mark.parametrize("name", [n for n, case in OBJECTIVES.items() if not case.noise_of_rows])
+@over(lambda case: not case.noise_of_rows)
 def test_a_row_that_comes_twice_has_weight_two(dg, double, name):
     twice = step_by_hand(dg, name, {"x": np.concatenate([X[:1], X])})
     assert_same(twice, step_by_hand(dg, name, {"x": X, "weight": np.array([2.0, 1, 1, 1, 1])}), 5 / 6)

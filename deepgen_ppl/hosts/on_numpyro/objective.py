@@ -25,6 +25,11 @@ class HostObjective(ELBO):
             cls.engine = engine
             cls.__doc__ = cls.__doc__ or next(base.__doc__ for base in cls.__mro__ if base.__doc__)
 
+    @property
+    def can_infer_discrete(self) -> bool:
+        """What the host asks before it warns: whether discrete sites of the guide are trained, by their score."""
+        return bool(self.scores)
+
     def loss(self, rng_key: Any, param_map: Any, model: Any, guide: Any, *args: Any, **kwargs: Any) -> jax.Array:
         """Minus the bound, in nats for the whole (scaled) data set, as the host's own objectives return it."""
         return self.loss_with_mutable_state(rng_key, param_map, model, guide, *args, **kwargs)["loss"]
