@@ -76,7 +76,6 @@ class Special:
     Attributes:
         sigmoid: 1 / (1 + exp(-x)).
         softplus: log(1 + exp(x)).
-        log_sigmoid: -log(1 + exp(-x)).
         logsumexp: `(x, axis)` -> log sum exp(x) over `axis`.
         softmax: `(x, axis)` -> exp(x - logsumexp(x)).
         lgamma: log |Gamma(x)|.
@@ -88,7 +87,6 @@ class Special:
 
     sigmoid: Elementwise
     softplus: Elementwise
-    log_sigmoid: Elementwise
     logsumexp: Callable[[Array, int], Array]
     softmax: Callable[[Array, int], Array]
     lgamma: Elementwise
@@ -107,7 +105,6 @@ class Random:
         split: `(rng, n)` -> n generators, to be used in order.
         uniform: `(rng, shape, like)` -> draws from [0, 1).
         normal: `(rng, shape, like)` -> standard normal draws.
-        gumbel: `(rng, shape, like)` -> standard Gumbel draws.
         poisson: `(rng, rate)` -> Poisson counts in the dtype of `rate`.
         bernoulli: `(rng, logits)` -> 0/1 draws in the dtype of `logits`; a probability of 0 never fires.
         categorical: `(rng, logits)` -> integer draws over the last axis.
@@ -119,7 +116,6 @@ class Random:
     split: Callable[[Rng, int], Sequence[Rng]]
     uniform: Callable[[Rng, Shape, Array], Array]
     normal: Callable[[Rng, Shape, Array], Array]
-    gumbel: Callable[[Rng, Shape, Array], Array]
     poisson: Callable[[Rng, Array], Array]
     bernoulli: Callable[[Rng, Array], Array]
     categorical: Callable[[Rng, Array], Array]

@@ -6,7 +6,7 @@ import cases
 import numpy as np
 import oracles
 import pytest
-from cases import CASES, FINITE, compiled, oracle, to_engine, to_numpy
+from cases import CASES, ENUMERABLE, FINITE, compiled, oracle, to_engine, to_numpy
 from gates import g_test, gate, gate_mean, sampled
 
 from deepgen_ppl.energies.base_rate import base_rate_machine
@@ -17,7 +17,6 @@ from deepgen_ppl.log_z.exact import draw_exact, enumerable
 from deepgen_ppl.log_z.schedules import salakhutdinov_murray_betas
 
 finite = pytest.mark.parametrize("name", FINITE)
-ENUMERABLE = [name for name in CASES if name != "gaussian_gaussian"]
 QUICK = ["rbm", "rbm_categorical_visible", "gaussian_bernoulli_rbm_learned_scale", "dbm2", "triangle"]
 BETAS = 12
 RUNS = 4000

@@ -55,10 +55,10 @@ class Sparse(Term):
         for end, width in enumerate(self.shape):
             own, across = np.array(self.edges)[:, end], np.append(np.array(self.edges)[:, 1 - end], 0)
             lists = [np.flatnonzero(own == i) for i in range(width)]
-            table = np.full((width, max(map(len, lists))), len(own))
+            table = np.full((width, max(map(len, lists))), len(own), np.int32)  # JAX takes 32 bits at any precision
             for row, found in zip(table, lists, strict=True):
                 row[: len(found)] = found
-            tables.append((table, across[table]))
+            tables.append((table, across[table].astype(np.int32)))
         return tuple(tables)
 
     def natural(self, engine: Engine, arrays: Params, s: Mapping[str, Array], to: str) -> Array:

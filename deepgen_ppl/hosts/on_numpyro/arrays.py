@@ -69,7 +69,6 @@ def conv_transpose(y: jax.Array, w: jax.Array) -> jax.Array:
 SPECIAL = Special(
     sigmoid=jax.nn.sigmoid,
     softplus=jax.nn.softplus,
-    log_sigmoid=jax.nn.log_sigmoid,
     logsumexp=lambda x, axis: jax.nn.logsumexp(x, axis=axis),
     softmax=lambda x, axis: jax.nn.softmax(x, axis=axis),
     lgamma=jax.scipy.special.gammaln,
@@ -112,7 +111,6 @@ RANDOM = Random(
     split=lambda rng, n: jax.random.split(rng, n),
     uniform=lambda rng, shape, like: jax.random.uniform(rng, shape, like.dtype),
     normal=lambda rng, shape, like: jax.random.normal(rng, shape, like.dtype),
-    gumbel=lambda rng, shape, like: jax.random.gumbel(rng, shape, like.dtype),
     poisson=lambda rng, rate: jax.random.poisson(rng, rate).astype(rate.dtype),
     bernoulli=bernoulli,
     categorical=lambda rng, logits: jax.random.categorical(rng, logits),

@@ -59,7 +59,6 @@ def logsumexp(x: torch.Tensor, axis: int) -> torch.Tensor:
 SPECIAL = Special(
     sigmoid=torch.sigmoid,
     softplus=lambda x: torch.nn.functional.softplus(x, threshold=40.0),
-    log_sigmoid=torch.nn.functional.logsigmoid,
     logsumexp=logsumexp,
     softmax=lambda x, axis: torch.softmax(x, axis),
     lgamma=torch.lgamma,
@@ -109,7 +108,6 @@ RANDOM = Random(
     split=lambda rng, n: [rng] * n,
     uniform=lambda rng, shape, like: torch.rand(shape, generator=rng, **_like(like)),
     normal=lambda rng, shape, like: torch.randn(shape, generator=rng, **_like(like)),
-    gumbel=gumbel,
     poisson=lambda rng, rate: torch.poisson(rate, generator=rng),
     bernoulli=bernoulli,
     categorical=lambda rng, logits: torch.argmax(logits + gumbel(rng, logits.shape, logits), -1),
