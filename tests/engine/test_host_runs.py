@@ -139,3 +139,62 @@ def test_nuts_of_a_normal(dg, param_store):
         gate(means.mean(), means.std(ddof=1) / len(means) ** 0.5, 1.0, len(means), 0.3)
 
     sampled(check, 71)
+
+
+@covers("host.looking")
+def test_sites_that_look_at_the_draws_of_each_datum(dg):
+    """t ~ N(sum z, 1) and a factor of z look at the draws inside the plate; u ~ N(s, 1) at a draw outside it."""
+    ppl, dist, host = dg.engine.host.ppl, dg.engine.host.dist, dg.engine.host
+    zero, one = array(dg, 0.0), array(dg, 1.0)
+
+    def program(own):
+        def run(x):
+            s = ppl.sample("s", dist.Normal(zero, one))
+            with ppl.plate("data", 3, dim=-1):
+                z = ppl.sample("z", dist.Normal(s, one))
+                ppl.sample("x", dist.Normal(z, one), obs=x)
+            own(s, z)
+
+        return run
+
+    x = {"x": array(dg, np.array([0.5, -1.0, 2.0]))}
+    cases = {
+        "t": lambda s, z: ppl.sample("t", dist.Normal(z.sum(), one)),
+        "f": lambda s, z: ppl.factor("f", -z[0]),
+        "": lambda s, z: ppl.sample("u", dist.Normal(s, one)),
+    }
+    for name, own in cases.items():
+        run, rng = program(own), dg.engine.random.rng(0)
+        sites = host.run(run, x, rng=rng)
+        assert host.looking(run, x, sites, rng=rng) == ((name,) if name else ())
+
+
+@covers("host.adopted")
+def test_a_model_and_a_guide_as_functions_of_arrays(dg, param_store):
+    """Params of both are found, unconstrained; at other arrays they run as the host would with them."""
+    ppl, dist, host = dg.engine.host.ppl, dg.engine.host.dist, dg.engine.host
+    positive = host.constraints.positive
+
+    def model(x):
+        scale = ppl.param("scale", array(dg, 2.0), constraint=positive)
+        with ppl.plate("data", 3, dim=-1):
+            z = ppl.sample("z", dist.Normal(array(dg, 0.0), scale))
+            ppl.sample("obs", dist.Normal(z, array(dg, 1.0)), obs=x)
+
+    def guide(x):
+        loc = ppl.param("loc", array(dg, 0.5))
+        with ppl.plate("data", 3, dim=-1):
+            ppl.sample("z", dist.Normal(loc, array(dg, 1.0)))
+
+    x = {"x": array(dg, np.array([0.5, -1.0, 2.0]))}
+    pair, trained, fixed = host.adopted(model, guide, x, dg.engine.random.rng(0))
+    assert fixed == {}
+    assert {k: round(float(v), 5) for k, v in trained.items()} == {"scale": round(np.log(2.0), 5), "loc": 0.5}
+    assert {which: set(names) for which, names in pair.names.items()} == {"model": {"scale"}, "guide": {"loc"}}
+    given = {"scale": array(dg, np.log(3.0)), "loc": array(dg, -1.0)}
+    assert float(pair.host_params(given)["scale"]) == pytest.approx(3.0, rel=1e-6)
+    z = np.array([1.0, 0.0, -2.0])
+    run = lambda **batch: pair.call("model", given, {"obs": "x"}, (), batch)  # noqa: E731
+    sites = host.run(run, x, rng=dg.engine.random.rng(0), values={"z": array(dg, z)})
+    assert list(sites) == ["z", "x"]
+    np.testing.assert_allclose(numpy(dg, sites["z"].log_prob), stats.norm(0, 3).logpdf(z), rtol=1e-5)
