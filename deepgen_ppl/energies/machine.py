@@ -25,6 +25,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from deepgen_ppl.energies.centering import recentered, uncentered
 from deepgen_ppl.energies.clamped import clamped_parts
 from deepgen_ppl.energies.parts import Parts
 from deepgen_ppl.energies.structure import Structure
@@ -83,16 +84,21 @@ class BoltzmannMachine(Parts):
     def sent(self, terms: Iterable[Term], name: str, s: Mapping[str, Array]) -> Array:
         """What these terms send to a layer, shape (..., width)."""
         found = [t.natural(self.engine, self.term_arrays(t), self._read(t, s), name) for t in terms if name in t.layers]
-        return sum(found[1:], found[0]) if found else self._zeros(name)
+        return sum(found[1:], found[0]) if found else self.zeros(name)
 
-    def _form(self, terms: Iterable[Term], s: Mapping[str, Array]) -> Array | float:
+    def form(self, terms: Iterable[Term], s: Mapping[str, Array]) -> Array | float:
         """Sum of those of these terms whose layers are all given, shape (...) in nats."""
         whole = (t for t in terms if all(n in s for n in t.layers))
         return sum(t.form(self.engine, self.term_arrays(t), self._read(t, s)) for t in whole)
 
     @property
-    def _centered_terms(self) -> list[Term]:
+    def centered_terms(self) -> list[Term]:
+        """The terms that read s - mu."""
         return [t for t in self.structure.terms if self.structure.centered(t)]
+
+    def zeros(self, name: str) -> Array:
+        """0 for every component of a layer, shape (width,)."""
+        return self.engine.arrays.asarray(np.zeros(self.structure.layers[name].width), like=self.like)
 
     def bias(self, name: str) -> Array:
         """Bias of every component of a layer, shape (..., width)."""
@@ -108,7 +114,7 @@ class BoltzmannMachine(Parts):
 
     def linear_energy(self, s: Mapping[str, Array]) -> Array:
         """The part of E that is multilinear in the centered statistics of the layers given, shape (...) in nats."""
-        return self.constants.get("energy_offset", 0.0) - self._form(self.structure.terms, s)
+        return self.constants.get("energy_offset", 0.0) - self.form(self.structure.terms, s)
 
     def log_base(self, state: State) -> Array | float:
         """sum_l log m_l(x_l) over the layers in the state, shape (...) in nats."""
@@ -201,21 +207,9 @@ class BoltzmannMachine(Parts):
 
     # -- the same law in other forms -----------------------------------------------------------------------------------
 
-    def _zeros(self, name: str) -> Array:
-        return self.engine.arrays.asarray(np.zeros(self.structure.layers[name].width), like=self.like)
-
     def uncentered(self) -> Self:
         """The machine with the same energy, with its constant, and no offsets or shared biases: what sweeps run."""
-        offsets = {n: self.constants[f"{n}.offset"] for n in self.structure.names if f"{n}.offset" in self.constants}
-        if not offsets and not self.structure.biases:
-            return self
-        # s - mu at s = 0 is -mu: what it sends through the couplings moves into the biases
-        zero = {n: -offsets[n] if n in offsets else self._zeros(n) for n in self.structure.names}
-        terms = self._centered_terms
-        params = {**self.params, **{f"{n}.bias": self.sent(terms, n, zero) for n in self.structure.names}}
-        constants = {k: v for k, v in self.constants.items() if not k.endswith(".offset")}
-        constants["energy_offset"] = self.constants.get("energy_offset", 0.0) - self._form(terms, zero)
-        return self._replace(params=params, constants=constants, structure=self.structure.without_shared_biases)
+        return uncentered(self)
 
     def recentered(self, offsets: Params) -> Self:
         """The same law p(x) about other offsets: biases and constant move with them.
@@ -226,22 +220,7 @@ class BoltzmannMachine(Parts):
         Raises:
             ValueError: for an unknown layer, or where a neighbor has a shared bias, which cannot take what moves.
         """
-        if unknown := sorted(offsets.keys() - self.structure.layers.keys()):
-            raise ValueError(f"expected offsets of layers among {list(self.structure.names)}, got {unknown}")
-        shared, terms = {t.layers[0] for t in self.structure.biases}, self._centered_terms
-        for name in shared:
-            if moved := sorted({n for t in terms if name in t.layers for n in t.layers} - {name} & offsets.keys()):
-                raise ValueError(f"expected offsets {moved} to stay: the bias of their neighbor {name!r} is shared")
-        params, shift = dict(self.params), {}
-        for name in self.structure.names:
-            old: Array = self.constants.get(f"{name}.offset", self._zeros(name))
-            shift[name] = offsets[name] - old if name in offsets else 0.0 * old
-        for name in self.structure.names:
-            if name not in shared:
-                params[f"{name}.bias"] = self.sent(terms, name, shift)
-        constants = {**self.constants, **{f"{n}.offset": mu for n, mu in offsets.items()}}
-        constants["energy_offset"] = self.constants.get("energy_offset", 0.0) - self._form(terms, shift)
-        return self._replace(params=params, constants=constants)
+        return recentered(self, offsets)
 
     def decoupled(self) -> Self:
         """The machine with its couplings cut about its offsets: independent layers with the same biases."""
