@@ -235,12 +235,6 @@ def test_contrastive_divergence_of_coupled_hidden_layers(dg):
         fit(dg, "dbm", BITS, objective=dg.ContrastiveDivergence())
 
 
-def test_covariates_cannot_be_given_to_fit(dg):
-    model = dg.VAE.init(rng=0, likelihood=dg.Bernoulli(4), latent=2, hidden=(3,), num_covariates=2)
-    with pytest.raises(ValueError, match="expected covariates of width 2, got None"):
-        dg.fit(model, BITS, epochs=1, progress=False)
-
-
 # -- programs ----------------------------------------------------------------------------------------------------------
 
 
@@ -377,3 +371,15 @@ def test_parameters_that_are_not_finite(dg):
     w = np.full((4, 3), np.nan, np.float32)
     with pytest.raises(ValueError, match="expected finite .*v-h.weight"):
         dg.RBM(w, np.zeros(4, np.float32), np.zeros(3, np.float32))
+
+
+def test_data_without_what_a_program_is_given(dg):
+    """Covariates, inputs of a regression, an argument without a default: named before work starts."""
+    net = dg.BayesianRegression.init((3, 1), rng=0)
+    vae = dg.VAE.init(rng=0, likelihood=dg.Bernoulli(4), latent=2, hidden=(3,), num_covariates=1)
+    for model, data, missing in ((net, {"y": np.zeros((5, 1))}, "x"), (vae, np.zeros((5, 4)), "covariates")):
+        for call, options in ((dg.fit, {"epochs": 1}), (dg.bounds, {"rng": 0})):
+            with pytest.raises(ValueError, match=rf"expected .*data with \['{missing}'\], on which .* is conditioned"):
+                call(model, data, **options)
+    with pytest.raises(TypeError, match=r"a network of your own goes into BayesianRegression\(network, num_outputs\)"):
+        dg.BayesianRegression.init(net, rng=0)

@@ -504,6 +504,8 @@ def test_data_that_are_refused_by_a_pair(dg, host):
         dg.fit(local_pair(host), {"q": V}, progress=False)
     with pytest.raises(ValueError, match=r"expected a model with parameters to train, got Pair\(.*which has none"):
         dg.fit(dg.Pair(host.regression, data=DATA), DATA, progress=False)
+    with pytest.raises(ValueError, match=r"expected test data with \['x'\], on which Pair is conditioned, got \['y'\]"):
+        dg.bounds(dg.Pair(host.regression, host.posterior, data=DATA), DATA["y"], rng=0)
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------

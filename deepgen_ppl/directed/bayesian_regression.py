@@ -102,7 +102,15 @@ class BayesianRegression(Program):
             activation: `tanh`, `relu`, `softplus` or `gelu`.
             dtype: `float32` or `float64`.
             options: further arguments of the constructor.
+
+        Raises:
+            TypeError: for something else than widths; a network of one's own goes into the constructor.
         """
+        if not isinstance(sizes, (tuple, list)):
+            raise TypeError(
+                f"expected sizes as (inputs, hidden..., outputs), got {type(sizes).__name__}: a network of your own "
+                f"goes into {cls.__name__}(network, num_outputs)"
+            )
         sizes = tuple(integer(width, "a width in sizes") for width in sizes)
         network = cls.engine.nn.mlp(cls.engine.random.rng(rng), sizes, activation, dtype)
         return cls(network, sizes[-1], **options)
@@ -111,6 +119,11 @@ class BayesianRegression(Program):
     def observed(self) -> dict[str, Gaussian]:
         """y, real."""
         return {"y": Gaussian(self.num_outputs)}
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """x, which the network reads."""
+        return ("x",)
 
     @property
     def weights(self) -> dict[str, Array]:

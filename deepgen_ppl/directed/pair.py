@@ -162,6 +162,13 @@ class Pair(Program):
         return frozenset(k.removeprefix(ROWS) for k in self.own_constants if k.startswith(ROWS))
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """The arguments that are given and have no default."""
+        parameters = inspect.signature(self.form.host.fns["model"]).parameters
+        given = sorted(self.inputs - self.observed.keys())
+        return tuple(n for n in given if n not in parameters or parameters[n].default is inspect.Parameter.empty)
+
+    @property
     def like(self) -> Array:
         """An array of the pair's dtype and device."""
         named = {**self.arrays, **self.own_constants}

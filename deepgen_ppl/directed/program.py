@@ -49,6 +49,12 @@ class Program(Saved):
         """The arguments of `model` that are data."""
         return frozenset(inspect.signature(self.model).parameters) - {"size", "num_data"}
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The arguments of `model` that are given and have no default."""
+        parameters = inspect.signature(self.model).parameters
+        return tuple(n for n in self.inputs - self.observed.keys() if parameters[n].default is inspect.Parameter.empty)
+
     # -- inside `model` and `guide` ------------------------------------------------------------------------------------
 
     def net(self, name: str, event_dim: int = 1) -> Any:

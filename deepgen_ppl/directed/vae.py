@@ -124,6 +124,11 @@ class VAE(Program):
         return cls(encoder, decoder, likelihood=likelihood, latent=latent, num_covariates=num_covariates, **state)
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """The covariates, where there are some."""
+        return ("covariates",) if self.num_covariates else ()
+
+    @property
     def observed(self) -> dict[str, Unit]:
         """x, of the likelihood's kind."""
         return {"x": self.likelihood}
