@@ -401,7 +401,11 @@ def test_what_an_energy_lacks_is_said(dg):
         (NotImplementedError, r"to sum out the blocks \['h'\], of 2\^40", lambda: wide.free_energy(v)),
         (NotImplementedError, "or at most 2.12 values of a block, to anneal", lambda: dg.ais(wide, rng=0)),
         (NotImplementedError, "with conditional.*of 'v'", lambda: dg.fit(ring, v, objective=learn)),
-        (TypeError, "expected an energy with arrays to train.*Counts", lambda: dg.fit(whole, v, objective=learn)),
+        (
+            ValueError,
+            "expected a model with parameters.*Counts",
+            lambda: dg.fit(whole, v, objective=learn),
+        ),
         (TypeError, "expected a Boltzmann machine for the host's SVI", lambda: learn.on(ring)),
         (ValueError, "expected at most 2.16 joint states to enumerate", lambda: dg.exact_log_normalizer(ring)),
         (ValueError, "expected real blocks for HMC.*'h'", lambda: dg.HMC(blocks=("h",)).init(rng, wide, 2)),

@@ -86,19 +86,6 @@ class ContrastiveObjective(Objective):
             offsets=one_of(self.offsets, "offsets", ("data", "average")),
         )
 
-    def check(self, model: Any) -> None:
-        """Check that the model is an energy with arrays to train.
-
-        Raises:
-            TypeError: if not.
-        """
-        super().check(model)
-        if not model.params:
-            raise TypeError(
-                f"expected an energy with arrays to train (self.build(networks=..., arrays=...)) for "
-                f"{type(self).__name__}, got {type(model).__name__}, which has none"
-            )
-
     @abstractmethod
     def first_chains(self, rng: Rng, model: Energy, data: State) -> Any:
         """What there is of the particles before the first step."""

@@ -108,7 +108,10 @@ def _check_model(model: Any) -> None:
     if not isinstance(model, Model):
         raise TypeError(f"expected a machine or a program to train, got {type(model).__name__}")
     if not model.params:
-        raise ValueError(f"expected a model with parameters to train, got {model!r}, which has none")
+        raise ValueError(
+            f"expected a model with parameters to train, got {model!r}, which has none: a model of your own names them "
+            "in self.build(networks=..., arrays=...)"
+        )
 
 
 def _defaults(model: Any, objective: Any, optimizer: Any, batch: Batch) -> tuple[Any, Any]:
