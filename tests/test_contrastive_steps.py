@@ -506,7 +506,7 @@ def test_objectives_say_what_they_need(dg):
         assert not objective.has_value
         assert objective.default_optimizer == ("sgd", 0.05)
         kind = type(objective).__name__
-        with pytest.raises(TypeError, match=f"expected a model with free_energy and structure for {kind}, got VAE"):
+        with pytest.raises(TypeError, match=f"expected a model with free_energy and blocks for {kind}, got VAE"):
             objective.check(vae)
     assert dg.ELBO().check(vae) is None
     assert dg.ELBO().has_value
