@@ -240,6 +240,16 @@ def test_a_program_that_diverges_stops_like_a_machine(dg):
     assert fit.history["epoch"] == []
 
 
+def test_a_trained_machine_is_evaluated_at_once(dg):
+    """Its arrays take no gradient: an estimate without particles is a number there, and NumPy reads them."""
+    machine = dg.fit(rbm(dg), X, epochs=1, batch_size=5, rng=0, progress=False).model
+    x = dg.engine.arrays.asarray(X, like=machine.like)
+    known = machine.marginal(log_normalizer=dg.exact_log_normalizer(machine)).log_prob(x)
+    exact = machine.marginal(log_normalizer="exact").log_prob(x)
+    np.testing.assert_allclose(np.asarray(known), np.asarray(exact), rtol=1e-5)
+    assert np.asarray(machine.params["v.bias"]).shape == (6,)
+
+
 def test_the_hosts_checks_of_arguments_are_as_they_were(dg):
     """A first run, and one that goes on, leave the host's own switches alone."""
     fit = dg.fit(vae(dg), X, objective=dg.ELBO(), epochs=2, batch_size=2, rng=0, progress=False)

@@ -21,6 +21,7 @@ from deepgen_ppl.energies.path import Path
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsInfo
 from deepgen_ppl.log_z import ais, estimates, policies
 from deepgen_ppl.objectives import contrastive
+from deepgen_ppl.objectives.contrastive_divergence import ContrastiveDivergence
 from deepgen_ppl.units import spin
 from deepgen_ppl.units.at_most_one import AtMostOne
 
@@ -162,7 +163,7 @@ def test_mean_field_that_is_differentiated(dg, plant, param_store):
 
 
 def test_contrastive_divergence_from_its_last_particles(dg, plant):
-    right, last = contrastive.ContrastiveDivergence.particles, {}
+    right, last = ContrastiveDivergence.particles, {}
 
     def particles(objective, rng, m, chains, data):
         chains = right(objective, rng, m, chains, last or data)
@@ -170,7 +171,7 @@ def test_contrastive_divergence_from_its_last_particles(dg, plant):
         return chains
 
     test_contrastive_steps.check_divergence(dg)
-    plant(contrastive.ContrastiveDivergence, "particles", particles)
+    plant(ContrastiveDivergence, "particles", particles)
     with fails:
         test_contrastive_steps.check_divergence(dg)
 

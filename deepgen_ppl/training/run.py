@@ -93,11 +93,11 @@ class Run:
     def _checked_model(self, state: Any) -> Any:
         """The model as it stands, if it makes sense."""
         after = f"after epoch {self.epoch + 1}; the model is that before it"
+        to_numpy, arrays = state.model.engine.arrays.to_numpy, {**state.model.params, **state.model.constants}
+        if not all(np.isfinite(to_numpy(v)).all() for v in arrays.values()):
+            raise Diverged(f"parameters not finite {after}")
         try:
             model = self.trainer.model(state)
-            arrays = {k: model.engine.arrays.to_numpy(v) for k, v in {**model.params, **model.constants}.items()}
-            if not all(np.isfinite(v).all() for v in arrays.values()):
-                raise Diverged(f"parameters not finite {after}")
             if hasattr(model, "check_normalizable"):
                 model.check_normalizable()
         except ValueError as error:

@@ -150,7 +150,7 @@ class Trainer:
 
     def model(self, state: TrainState) -> Any:
         """A copy of the model as it stands, which further steps do not touch."""
-        copy = {k: torch.nn.Parameter(v.detach().clone()) for k, v in state.model.params.items()}
+        copy = {k: v.detach().clone() for k, v in state.model.params.items()}
         return state.model.with_params(copy)
 
     def options(self, state: TrainState) -> dict[str, Any]:
