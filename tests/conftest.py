@@ -5,11 +5,14 @@ Nothing global is changed: no seeds, no precision, no host settings.
 
 import collections
 import contextlib
+import ctypes
 import gc
 import importlib
+import os
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,13 +26,39 @@ def face(name):
     return importlib.import_module(f"deepgen_ppl.{name}")
 
 
+LARGE = 1.2 * 2**30
+"""Bytes above which a process of the tests gives back what JAX has compiled, in the middle of a file too."""
+
+
+def resident():
+    """Bytes of memory that the process holds, or 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+def give_back():
+    """Forget what JAX has compiled, and return free memory to the system, which the allocator keeps by itself."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_programs():
     """What JAX has compiled goes with its file: a process of the tests stays small."""
     yield
-    if "jax" in sys.modules:
-        sys.modules["jax"].clear_caches()
-    gc.collect()
+    give_back()
+
+
+@pytest.fixture(autouse=True)
+def _small_process():
+    """The same within a file that compiles much."""
+    yield
+    if resident() > LARGE:
+        give_back()
 
 
 @pytest.fixture(scope="session", params=list(HOSTS))
