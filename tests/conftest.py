@@ -26,6 +26,61 @@ def face(name):
     return importlib.import_module(f"deepgen_ppl.{name}")
 
 
+DEAR_ON_NUMPYRO = frozenset(
+    {
+        "test_a_fitted_autoguide_of_a_pair",
+        "test_a_flow_integrates_to_one",
+        "test_a_loader_of_tuples_or_dicts",
+        "test_a_machine_as_prior_trains_and_is_saved",
+        "test_a_machine_inside_leaves_its_sides",
+        "test_annealing_agrees_both_ways",
+        "test_both_phases_have_the_gradient_of_enumeration",
+        "test_bounds_read_in_three_lines",
+        "test_certified_values",
+        "test_compare_prefers_the_machine_that_made_the_data",
+        "test_contrastive_step_inside_the_hosts_svi",
+        "test_couplings_of_one_pair_are_merged",
+        "test_coverage_of_ais_intervals",
+        "test_every_log_weight_of_an_exact_guide_is_the_evidence",
+        "test_exact_posterior_guide_gives_log_p_without_noise",
+        "test_fit_learns_what_the_input_says",
+        "test_gradient_of_the_exact_normalizer",
+        "test_gradients_reach_the_parameters_through_given",
+        "test_hidden_blocks_are_summed_out",
+        "test_joined_layers_too_large_to_enumerate",
+        "test_kernels_get_the_machine_as_it_is",
+        "test_labels_given_data_sum_to_one",
+        "test_marginals_of_a_batch_stand_in_a_plate",
+        "test_moments",
+        "test_resume_goes_on",
+        "test_rows_that_pad_a_batch_do_not_matter",
+        "test_scored_global_sites_are_refused",
+        "test_svi_on_batches_of_other_sizes",
+        "test_the_gradient_is_that_of_the_bound",
+        "test_the_rate_of_a_native_optimizer_is_known",
+        "test_the_state_is_a_tree_of_arrays_of_one_shape",
+        "test_training_raises_the_likelihood",
+        "test_two_sided_interval_from_exact_starts",
+        "test_which_sides_are_claimed",
+    }
+)
+"""Tests that JAX compiles for many seconds: they are slow on NumPyro, and fast on Pyro."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Compilation is most of what a test costs: on NumPyro every third machine is fast, on Pyro every one."""
+    from cases import CASES
+
+    dear = {name for i, name in enumerate(CASES) if i % 3}
+    for item in items:
+        spec = getattr(item, "callspec", None)
+        if spec is not None and spec.id.startswith("numpyro"):
+            rows = {v for v in spec.params.values() if isinstance(v, str)}
+            if rows & dear or item.originalname in DEAR_ON_NUMPYRO:
+                item.add_marker(pytest.mark.slow)
+
+
 LARGE = 1.2 * 2**30
 """Bytes above which a process of the tests gives back what JAX has compiled, in the middle of a file too."""
 

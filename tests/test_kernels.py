@@ -616,6 +616,7 @@ def test_host_kernels_say_what_they_are(dg):
 # --- a block of NumPyro's composable kernel
 
 
+@pytest.mark.slow
 def test_numpyro_block_beside_hmc(dg_numpyro):
     """t ~ N(0, 1) shifts the visible biases, y ~ N(t, 1) is seen: HMC moves t and block Gibbs the machine's layers."""
     import jax

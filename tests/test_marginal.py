@@ -518,6 +518,7 @@ def test_repr(dg):
     assert repr(marginal(dg)).endswith("log_normalizer='exact')")
 
 
+@pytest.mark.slow
 def test_numpyro_law_is_a_pytree(dg_numpyro):
     import jax
     import jax.numpy as jnp
