@@ -24,15 +24,7 @@ PARTS = ("networks", "machines", "arrays", "own_constants")
 
 
 class Stateful(Model):
-    """A model whose state `build` sets.
-
-    Attributes:
-        networks: name -> network of the engine.
-        machines: name -> machine.
-        arrays: name -> trained array that belongs to neither.
-        own_constants: name -> array that belongs to neither and is not trained.
-        name: what stands before all names of arrays; needed only where two programs meet in Pyro's parameter store.
-    """
+    """A model whose state `build` sets: networks, machines, arrays and constants; see `Program`."""
 
     options: ClassVar[tuple[str, ...]] = ()
     name: str = ""

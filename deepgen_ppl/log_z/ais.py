@@ -19,7 +19,6 @@ Measuring the Reliability of MCMC Inference with Bidirectional Monte Carlo (2016
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,7 +28,8 @@ from deepgen_ppl.energies.energy import Energy
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.path import Path
 from deepgen_ppl.log_z.annealed import anneal as anneal_energy
-from deepgen_ppl.log_z.estimates import RUNS_FOR_ERROR, LogNormalizer, log_mean_exp, snapshot
+from deepgen_ppl.log_z.annealing_weights import forward_estimate, reverse_estimate, warn_of_few_runs
+from deepgen_ppl.log_z.estimates import LogNormalizer
 from deepgen_ppl.log_z.exact import add_compensated, check_machine
 from deepgen_ppl.log_z.schedules import check_betas, pieces
 from deepgen_ppl.log_z.starts import (
@@ -162,12 +162,7 @@ def ais(
         initial = given_draws(initial, machine, num_runs)
     elif reverse:
         check_drawable(machine)
-    if num_runs < RUNS_FOR_ERROR:
-        warnings.warn(
-            f"expected num_runs of at least {RUNS_FOR_ERROR} for a standard error of log Z, got {num_runs}: "
-            "it will be withheld",
-            stacklevel=2,
-        )
+    warn_of_few_runs(num_runs)
     log_z_start = log_z_of_start(start)
     first, rest = engine.random.split(engine.random.rng(rng, machine.like), 2)
     position = draws_of(first, machine if reverse else start, num_runs) if initial is None else initial
@@ -177,47 +172,5 @@ def ais(
     position, log_w = anneal(path, rest, position, zero, betas, reverse=reverse, progress=progress)
     method = f"AIS {'reverse' if reverse else 'forward'}, {len(betas)} temperatures, {num_runs} runs"
     if reverse:
-        return _reverse(machine, log_z_start, log_w, method, exact=initial is None)
-    return _forward(machine, log_z_start, log_w, method, position)
-
-
-def _flags(se: np.ndarray) -> tuple[str, ...]:
-    return () if np.isfinite(se).all() else ("weights_degenerate",)
-
-
-def _forward(
-    machine: BoltzmannMachine, log_z_start: np.ndarray, log_w: np.ndarray, method: str, position: Position
-) -> LogNormalizer:
-    """log Z_a + log mean w, with the weighted particles."""
-    value, se, _ = log_mean_exp(log_w)
-    arrays, top = machine.engine.arrays, log_w.max(axis=0)
-    w = np.exp(log_w - top)
-    return LogNormalizer(
-        log_z_start + value,
-        se,
-        "bound",
-        "lower",
-        method,
-        belongs_to=snapshot(machine),
-        particles=position,
-        weights=arrays.asarray(w / w.sum(axis=0), like=machine.like),
-        log_weights=log_z_start + log_w,
-        flags=_flags(se),
-    )
-
-
-def _reverse(
-    machine: BoltzmannMachine, log_z_start: np.ndarray, log_w: np.ndarray, method: str, *, exact: bool
-) -> LogNormalizer:
-    """log Z_a - log mean w_rev."""
-    value, se, _ = log_mean_exp(log_w)
-    return LogNormalizer(
-        log_z_start - value,
-        se,
-        "bound" if exact else "estimate",
-        "upper" if exact else "none",
-        method,
-        belongs_to=snapshot(machine),
-        log_weights=log_z_start - log_w,
-        flags=(() if exact else ("inexact_start",)) + _flags(se),
-    )
+        return reverse_estimate(machine, log_z_start, log_w, method, exact=initial is None)
+    return forward_estimate(machine, log_z_start, log_w, method, position)

@@ -14,22 +14,21 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from deepgen_ppl.energies.base_rate import log_z_base_rate
 from deepgen_ppl.energies.energy import Energy
 from deepgen_ppl.energies.energy_path import EnergyPath
 from deepgen_ppl.energies.moves import hamiltonian_within_gibbs
 from deepgen_ppl.energies.spaces import spaces
-from deepgen_ppl.engine import Engine
-from deepgen_ppl.log_z.estimates import RUNS_FOR_ERROR, LogNormalizer, log_mean_exp, snapshot
-from deepgen_ppl.log_z.exact import DRAW_BITS, draw_exact, enumerable, exact_log_normalizer
+from deepgen_ppl.log_z.annealing_weights import forward_estimate, reverse_estimate, warn_of_few_runs
+from deepgen_ppl.log_z.estimates import LogNormalizer
+from deepgen_ppl.log_z.exact import DRAW_BITS, add_compensated, draw_exact, enumerable, exact_log_normalizer
 from deepgen_ppl.log_z.schedules import check_betas, pieces
+from deepgen_ppl.log_z.starts import compiled, log_z_of_start
 from deepgen_ppl.options import integer
 from deepgen_ppl.progress import progress_bar
 from deepgen_ppl.typing import Array, Rng
@@ -75,9 +74,7 @@ def _step(
     size = engine.xp.where(gain > 0, size, given)
 
     def weighed(position: Position, log_w: Array, lost: Array) -> tuple[Array, Array]:
-        term = (high - low if reverse else low - high) * path.rise(position) - lost
-        total = log_w + term
-        return total, (total - log_w) - term
+        return add_compensated(log_w, lost, (high - low if reverse else low - high) * path.rise(position))
 
     if not reverse:
         log_w, lost = weighed(position, log_w, lost)
@@ -99,11 +96,6 @@ def _run(
     return end.engine.control.loop(step, carry, (keys, *xs))
 
 
-@functools.cache
-def _compiled(engine: Engine, **options: Any) -> Callable:
-    return engine.control.compile(functools.partial(_run, **options))
-
-
 def _annealed(
     start: Energy,
     end: Energy,
@@ -119,7 +111,7 @@ def _annealed(
     asarray = functools.partial(engine.arrays.asarray, like=end.like)
     zero = asarray(np.zeros(next(iter(position.values())).shape[0]))
     carry: Carry = (position, zero, zero, asarray(FIRST_STEP))
-    run, parts, used = _compiled(engine, **options), pieces(betas, reverse=reverse), []
+    run, parts, used = compiled(engine, _run, **options), pieces(betas, reverse=reverse), []
     given = np.split(np.zeros(sum(len(low) for low, _ in parts)) if sizes is None else sizes, len(parts))
     gain = asarray(GAIN if sizes is None else 0.0)
     keys = engine.random.split(rng, len(parts))
@@ -150,12 +142,7 @@ def anneal(
     log_z_start = _log_z_of_start(start)
     if kernel is not None and not hasattr(kernel, "move"):
         raise TypeError(f"expected HMC(...) for the kernel of annealing, got {kernel!r}")
-    if num_runs < RUNS_FOR_ERROR:
-        warnings.warn(
-            f"expected num_runs of at least {RUNS_FOR_ERROR} for a standard error of log Z, got {num_runs}: "
-            "it will be withheld",
-            stacklevel=3,
-        )
+    warn_of_few_runs(num_runs)
     first, pilot, second, last = engine.random.split(engine.random.rng(rng, energy.like), 4)
     if initial is not None or reverse:
         position = _draws(first, energy, num_runs, initial, reverse=reverse)
@@ -171,30 +158,11 @@ def anneal(
         sizes = sizes[::-1] if reverse else sizes
     sizes = np.zeros(sum(len(low) for low, _ in pieces(betas, reverse=False))) if sizes is None else sizes
     end, log_w, _ = _annealed(start, energy, last, position, betas, sizes, reverse=reverse, **options)
-    return _result(energy, end, log_w, log_z_start, len(betas), reverse=reverse, inexact=initial is not None)
-
-
-def _result(
-    energy: Energy, end: Position, log_w: Array, log_z_start: float, num: int, *, reverse: bool, inexact: bool
-) -> LogNormalizer:
-    weights = energy.engine.arrays.to_numpy(log_w).astype(float)
-    value, se, _ = log_mean_exp(weights)
-    sign = -1.0 if reverse else 1.0
-    claims: dict[str, Any] = {"kind": "bound", "side": "upper" if reverse else "lower"}
-    if inexact:
-        claims = {"kind": "estimate", "side": "none"}
-    if not reverse:
-        claims |= {"particles": end, "weights": energy.engine.special.softmax(log_w, 0)}
-    flags = (*(("inexact_start",) if inexact else ()), *(() if np.isfinite(se) else ("weights_degenerate",)))
-    return LogNormalizer(
-        log_z_start + sign * value,
-        se,
-        method=f"AIS {'reverse' if reverse else 'forward'}, {num} temperatures, {len(weights)} runs",
-        belongs_to=snapshot(energy),
-        log_weights=log_z_start + sign * weights,
-        flags=flags,
-        **claims,
-    )
+    weights = engine.arrays.to_numpy(log_w).astype(float)
+    method = f"AIS {'reverse' if reverse else 'forward'}, {len(betas)} temperatures, {num_runs} runs"
+    if reverse:
+        return reverse_estimate(energy, log_z_start, weights, method, exact=initial is None)
+    return forward_estimate(energy, log_z_start, weights, method, end)
 
 
 def _log_z_of_start(start: Any) -> float:
@@ -204,8 +172,7 @@ def _log_z_of_start(start: Any) -> float:
         ValueError: for one whose log Z is not known.
     """
     if hasattr(start, "structure") and not start.structure.couplings:
-        with start.engine.control.double():
-            return float(log_z_base_rate(start.astype("float64")))
+        return float(log_z_of_start(start))
     if enumerable(start, DRAW_BITS):
         return float(exact_log_normalizer(start).value)
     raise ValueError(

@@ -23,7 +23,7 @@ from deepgen_ppl.energies.terms import Dense, NoBias
 from deepgen_ppl.options import integer
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli
+from deepgen_ppl.units.bernoulli import Bernoulli, unit_of
 from deepgen_ppl.units.given import Given
 
 __all__ = ["ConditionalRBM"]
@@ -131,7 +131,7 @@ class ConditionalRBM(BoltzmannMachine):
             weight_scale: standard deviation of the weights W, A and B.
             dtype: `float32` or `float64`.
         """
-        units = {n: u if isinstance(u, Unit) else Bernoulli(u) for n, u in (("v", visible), ("h", hidden))}
+        units = {"v": unit_of(visible), "h": unit_of(hidden)}
         layers = {**units, "x": Given(integer(input, "input"))}
         return random_machine(
             cls, rng, layers, TERMS, centered=centered, data=data, weight_scale=weight_scale, dtype=dtype

@@ -21,7 +21,7 @@ from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.terms import Dense
 from deepgen_ppl.typing import Rng
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli
+from deepgen_ppl.units.bernoulli import unit_of
 
 __all__ = ["DBM"]
 
@@ -61,7 +61,7 @@ class DBM(BoltzmannMachine):
         if isinstance(hidden, (int, Unit)) or len(hidden) == 0:
             raise ValueError(f"expected the sizes of the hidden layers, such as (500, 1000), got {hidden!r}")
         names = ["v", *(f"h{i + 1}" for i in range(len(hidden)))]
-        units = [u if isinstance(u, Unit) else Bernoulli(u) for u in (visible, *hidden)]
+        units = [unit_of(layer) for layer in (visible, *hidden)]
         terms = [Dense(pair) for pair in zip(names, names[1:], strict=False)]
         return random_machine(
             cls,

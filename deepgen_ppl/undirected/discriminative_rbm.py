@@ -17,7 +17,7 @@ from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.terms import Dense
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli
+from deepgen_ppl.units.bernoulli import Bernoulli, unit_of
 from deepgen_ppl.units.categorical import Categorical
 
 __all__ = ["DiscriminativeRBM"]
@@ -107,7 +107,7 @@ class DiscriminativeRBM(BoltzmannMachine):
             dtype: `float32` or `float64`.
         """
         layers = {
-            "v": visible if isinstance(visible, Unit) else Bernoulli(visible),
+            "v": unit_of(visible),
             "y": Categorical(1, labels),
             "h": Bernoulli(hidden),
         }

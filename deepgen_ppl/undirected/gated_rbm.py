@@ -20,7 +20,7 @@ from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.terms import ThirdOrder
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli
+from deepgen_ppl.units.bernoulli import Bernoulli, unit_of
 
 __all__ = ["GatedRBM"]
 
@@ -107,8 +107,7 @@ class GatedRBM(BoltzmannMachine):
             weight_scale: standard deviation of the weights.
             dtype: `float32` or `float64`.
         """
-        units = zip("vxh", (visible, input, hidden), strict=True)
-        layers = {n: u if isinstance(u, Unit) else Bernoulli(u) for n, u in units}
+        layers = {"v": unit_of(visible), "x": unit_of(input), "h": unit_of(hidden)}
         return random_machine(
             cls, rng, layers, TERMS, centered=False, data=data, weight_scale=weight_scale, dtype=dtype
         )

@@ -21,7 +21,7 @@ from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.terms import Dense
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli
+from deepgen_ppl.units.bernoulli import Bernoulli, unit_of
 from deepgen_ppl.units.gaussian import Gaussian
 
 __all__ = ["RBM", "GaussianBernoulliRBM"]
@@ -85,7 +85,7 @@ class RBM(BoltzmannMachine):
             weight_scale: standard deviation of the weights.
             dtype: `float32` or `float64`.
         """
-        layers = {"v": _unit(visible), "h": _unit(hidden)}
+        layers = {"v": unit_of(visible), "h": unit_of(hidden)}
         return random_machine(
             cls, rng, layers, [Dense(("v", "h"))], centered=centered, data=data, weight_scale=weight_scale, dtype=dtype
         )
@@ -151,7 +151,3 @@ class GaussianBernoulliRBM(RBM):
         return super().init(
             visible, hidden, rng=rng, centered=centered, data=data, weight_scale=weight_scale, dtype=dtype
         )
-
-
-def _unit(unit: int | Unit) -> Unit:
-    return unit if isinstance(unit, Unit) else Bernoulli(unit)

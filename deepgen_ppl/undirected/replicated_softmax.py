@@ -23,7 +23,7 @@ from deepgen_ppl.energies.replicated import Replicated
 from deepgen_ppl.energies.terms import NoBias
 from deepgen_ppl.typing import Array, Rng, State
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli
+from deepgen_ppl.units.bernoulli import Bernoulli, unit_of
 from deepgen_ppl.units.multinomial import Multinomial
 
 __all__ = ["ReplicatedSoftmax"]
@@ -111,7 +111,7 @@ class ReplicatedSoftmax(BoltzmannMachine):
             weight_scale: standard deviation of the weights.
             dtype: `float32` or `float64`.
         """
-        layers = {"v": Multinomial(visible, longest), "h": hidden if isinstance(hidden, Unit) else Bernoulli(hidden)}
+        layers = {"v": Multinomial(visible, longest), "h": unit_of(hidden)}
         machine = random_machine(
             cls, rng, layers, TERMS, centered=False, data=data, weight_scale=weight_scale, dtype=dtype
         )

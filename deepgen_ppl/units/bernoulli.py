@@ -12,7 +12,7 @@ from deepgen_ppl.engine import Engine
 from deepgen_ppl.typing import Array, Distribution, Params, Rng
 from deepgen_ppl.units.base import Unit, shown
 
-__all__ = ["Bernoulli"]
+__all__ = ["Bernoulli", "unit_of"]
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,8 @@ class Bernoulli(Unit):
         """logit(mean), means kept inside [0.01, 0.99]."""
         mean = np.clip(mean, 0.01, 0.99)
         return np.log(mean) - np.log1p(-mean)
+
+
+def unit_of(layer: int | Unit) -> Unit:
+    """A unit as it is, or this number of Bernoulli units."""
+    return layer if isinstance(layer, Unit) else Bernoulli(layer)
