@@ -8,7 +8,7 @@ The blocks of a state are sampled in turn from their conditionals by kernels; mo
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -92,6 +92,15 @@ class Energy(Model):
             NotImplementedError: for an energy whose blocks cannot be summed out.
         """
         raise self._lacks("free_energy(state)", "to sum blocks out")
+
+    def sums_out(self, blocks: Collection[str]) -> bool:
+        """Whether `free_energy` sums these blocks out together; a family says where it cannot."""
+        return True
+
+    @property
+    def family(self) -> Any:
+        """What two energies with equal arrays must share to be one law."""
+        return type(self), tuple(getattr(self, name) for name in self.static_fields)
 
     # -- what is conditioned on some of the data; nothing, by default
 

@@ -20,7 +20,7 @@ References: How to Center Deep Boltzmann Machines (Melchior et al., 2016), eq. 7
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -177,6 +177,15 @@ class BoltzmannMachine(Parts):
             position[name] = unit.draw(engine, key, eta, self.layer_arrays(name))
         return position
 
+    @property
+    def family(self) -> Structure:
+        """The structure: machines of two classes with one structure and equal arrays are one law."""
+        return self.structure
+
+    def sums_out(self, blocks: Collection[str]) -> bool:
+        """Whether no two of these layers are coupled."""
+        return self.structure.independent(blocks)
+
     def free_energy(self, state: State | Array) -> Array:
         """F = -log sum_out exp(-E) with every layer that is not in the state summed out, shape (...) in nats.
 
@@ -189,7 +198,7 @@ class BoltzmannMachine(Parts):
         """
         state = state if isinstance(state, Mapping) else {self.structure.visible: state}
         out = [n for n in self.structure.names if n not in state]
-        if not self.structure.independent(out):
+        if not self.sums_out(out):
             raise ValueError(
                 f"expected layers to sum out that are not coupled, got {out}: give one of them in the state, "
                 "or bound the free energy with hidden_bound=MeanField(...)"

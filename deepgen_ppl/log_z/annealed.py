@@ -28,7 +28,7 @@ from deepgen_ppl.log_z.annealing_weights import forward_estimate, reverse_estima
 from deepgen_ppl.log_z.estimates import LogNormalizer
 from deepgen_ppl.log_z.exact import DRAW_BITS, add_compensated, draw_exact, enumerable, exact_log_normalizer
 from deepgen_ppl.log_z.schedules import check_betas, pieces
-from deepgen_ppl.log_z.starts import compiled, log_z_of_start
+from deepgen_ppl.log_z.starts import compiled
 from deepgen_ppl.options import integer
 from deepgen_ppl.progress import progress_bar
 from deepgen_ppl.typing import Array, Rng
@@ -171,8 +171,6 @@ def _log_z_of_start(start: Any) -> float:
     Raises:
         ValueError: for one whose log Z is not known.
     """
-    if hasattr(start, "structure") and not start.structure.couplings:
-        return float(log_z_of_start(start))
     if enumerable(start, DRAW_BITS):
         return float(exact_log_normalizer(start).value)
     raise ValueError(
@@ -183,9 +181,7 @@ def _log_z_of_start(start: Any) -> float:
 
 def _start(rng: Rng, start: Any, num: int) -> Position:
     """Exact draws of the start."""
-    free = hasattr(start, "structure") and not start.structure.couplings
-    draws = start.start(rng, num) if free else draw_exact(rng, start, num)
-    return {name: start.engine.special.stop_gradient(x) for name, x in draws.items()}
+    return {n: start.engine.special.stop_gradient(x) for n, x in draw_exact(rng, start, num).items()}
 
 
 def _draws(rng: Rng, energy: Energy, num: int, initial: Mapping[str, Any] | None, *, reverse: bool) -> Position:

@@ -84,7 +84,7 @@ def check_marginal(machine: BoltzmannMachine, block: str, normalizer: Any, hidde
     if block not in names:
         raise ValueError(f"expected a layer among {names}, got {block!r}")
     out = [n for n in names if n != block]
-    if hidden_bound is None and hasattr(machine, "structure") and not machine.structure.independent(out):
+    if hidden_bound is None and not machine.sums_out(out):
         raise ValueError(
             f"expected hidden_bound=MeanField(...) for {type(machine).__name__}, whose layers {out} are coupled and "
             "have no closed-form sum: log_prob is then a lower bound"
@@ -110,7 +110,7 @@ def check_belongs(machine: BoltzmannMachine, normalizer: LogNormalizer) -> None:
     own = normalizer.belongs_to
     if own is None:
         return
-    if _form(own) != _form(machine) or _arrays(own).keys() != _arrays(machine).keys():
+    if own.family != machine.family or _arrays(own).keys() != _arrays(machine).keys():
         raise ValueError(
             f"expected a log normalizer of {machine!r}, got one that belongs to {own!r}: compute it for this machine"
         )
@@ -122,12 +122,6 @@ def check_belongs(machine: BoltzmannMachine, normalizer: LogNormalizer) -> None:
                 f"expected a log normalizer computed at these parameters, got one that belongs to others, with another "
                 f"{k} ({normalizer!r}): compute it again, or use log_normalizer='exact'"
             )
-
-
-def _form(machine: Any) -> Any:
-    """What two models with equal arrays must share to have one log Z."""
-    static = tuple(getattr(machine, field) for field in machine.static_fields)
-    return machine.structure if hasattr(machine, "structure") else (type(machine), static)
 
 
 def _arrays(machine: BoltzmannMachine) -> dict[str, Array]:

@@ -38,7 +38,7 @@ from deepgen_ppl.objectives.offsets import batch_means, offsets, recentered
 from deepgen_ppl.options import check_options, instance, integer, one_of, real
 from deepgen_ppl.typing import Array, Rng, State
 
-__all__ = ["ContrastiveObjective", "PhaseState", "StochasticML", "coupled", "hidden_blocks"]
+__all__ = ["ContrastiveObjective", "PhaseState", "StochasticML", "hidden_blocks"]
 
 
 class PhaseState(NamedTuple):
@@ -148,11 +148,6 @@ def hidden_blocks(model: Energy, data: State) -> list[str]:
     return [n for n in model.blocks if n not in data]
 
 
-def coupled(model: Any, hidden: list[str]) -> bool:
-    """Whether hidden layers of a machine are coupled; an energy without layers sums its blocks out as it can."""
-    return hasattr(model, "structure") and not model.structure.independent(hidden)
-
-
 def _shares(model: Energy, batch: Batch, mask: Array | None) -> Array:
     """w_n / N of each row, zero for rows that pad the batch; shape (B,)."""
     rows = model.engine.arrays.asarray(np.ones(num_rows(batch)), like=model.like) if mask is None else mask
@@ -216,7 +211,7 @@ class StochasticML(ContrastiveObjective):
 
     def positive(self, model: Any, data: State) -> dict[str, Array]:
         """The mean field, where hidden layers are coupled."""
-        return self.hidden_bound.solve(model, data) if coupled(model, hidden_blocks(model, data)) else {}
+        return {} if model.sums_out(hidden_blocks(model, data)) else self.hidden_bound.solve(model, data)
 
     def on(self, machine: BoltzmannMachine, *, rng: Rng | int = 0) -> MachineLearner:
         """The machine as a program for the host's own SVI, with this objective as its loss.

@@ -17,7 +17,7 @@ from deepgen_ppl.energies.energy import Energy
 from deepgen_ppl.kernels.block_gibbs import BlockGibbs, GibbsState
 from deepgen_ppl.kernels.hmc import HMC
 from deepgen_ppl.log_z.policies import negative_phase
-from deepgen_ppl.objectives.contrastive import ContrastiveObjective, PhaseState, coupled, hidden_blocks
+from deepgen_ppl.objectives.contrastive import ContrastiveObjective, PhaseState, hidden_blocks
 from deepgen_ppl.options import instance
 from deepgen_ppl.typing import Array, Rng, State
 
@@ -47,9 +47,8 @@ class ContrastiveDivergence(ContrastiveObjective):
         """
         hidden = hidden_blocks(model, data)
         moved = self.kernel.moved(model) if isinstance(self.kernel, HMC) else ()
-        order = [n for group in model.sweep for n in group if n not in moved]
-        alone = not coupled(model, hidden) if hasattr(model, "structure") else len(hidden) < 2
-        if not alone or set(order[: len(hidden)]) != set(hidden):
+        drawn = [group for blocks in model.sweep if (group := {n for n in blocks if n not in moved})]
+        if hidden and drawn[:1] != [set(hidden)]:
             raise ValueError(
                 f"expected a machine whose hidden layers are not coupled for ContrastiveDivergence, got {model!r} with "
                 f"the hidden layers {hidden}: use StochasticML"
