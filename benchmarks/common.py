@@ -45,10 +45,10 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, one used; {platform.system()}, Python {platform.python_version()}"
 
 
-def commit() -> str:
+def commit(tree: Path = ROOT) -> str:
     """The commit of the code, and whether it had been changed since."""
     try:
-        git = ["git", "-C", str(ROOT)]
+        git = ["git", "-C", str(tree)]
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         status = [*git, "status", "--porcelain", "--", "deepgen_ppl", "benchmarks"]
         changes = subprocess.run(status, capture_output=True, text=True, check=True)
