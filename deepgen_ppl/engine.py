@@ -137,6 +137,7 @@ class Control:
         shard: `(x, like)` -> a tree of arrays whose leading axes are spread over the devices that are present, so that
             compiled functions run on all of them; itself where they are fewer than two or do not divide the axes, where
             the user has put `like` on a device, and on torch.
+        forget: `()` -> None: what has been compiled is dropped, with its memory, and compiled again when it is called.
     """
 
     loop: Loop
@@ -145,6 +146,7 @@ class Control:
     compile: Callable[[Callable[..., Any]], Callable[..., Any]]
     double: Callable[[], AbstractContextManager]
     shard: Callable[[Any, Array], Any]
+    forget: Callable[[], None]
 
 
 @dataclass(frozen=True)

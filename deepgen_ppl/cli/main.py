@@ -137,6 +137,7 @@ def _train(dg: ModuleType, name: str, parts: dict[str, np.ndarray], asked: Asked
     )
     seconds = time.perf_counter() - began
     _say(f"  {name}: {fit.model!r}, {asked.epochs} epochs in {seconds:.0f} s")
+    dg.engine.control.forget()  # no other model takes these shapes
     return fit
 
 

@@ -170,3 +170,15 @@ def test_annealing_over_two_devices(dg_numpyro):
     for line, reverse in zip(done.stdout.splitlines(), (False, True), strict=True):
         own = dg_numpyro.ais(rbm, rng=0, betas=20, num_runs=100, reverse=reverse).log_weights
         np.testing.assert_allclose(json.loads(line), own, rtol=1e-5, atol=1e-5)
+
+
+@covers("control.forget")
+def test_what_was_compiled_is_forgotten(dg):
+    """The function compiles anew on JAX, and gives the same."""
+    square = dg.engine.control.compile(lambda x: x * x)
+    first = numpy(dg, square(array(dg, 3.0)))
+    compiled = getattr(square, "_cache_size", lambda: 1)()
+    dg.engine.control.forget()
+    assert compiled == 1
+    assert getattr(square, "_cache_size", lambda: 0)() == 0
+    assert numpy(dg, square(array(dg, 3.0))) == first == 9

@@ -142,4 +142,5 @@ CONTROL = Control(
     compile=jax.jit,
     double=lambda: jax.enable_x64(True),
     shard=shard,
+    forget=jax.clear_caches,
 )
