@@ -81,7 +81,7 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.slow)
 
 
-LARGE = 1.2 * 2**30
+LARGE = 1.1 * 2**30
 """Bytes above which a process of the tests gives back what JAX has compiled, in the middle of a file too."""
 
 
@@ -101,6 +101,12 @@ def give_back():
         trim(0)
 
 
+def keep_small():
+    """Give back what is held where it is much; for what runs many programs in one test."""
+    if resident() > LARGE:
+        give_back()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_programs():
     """What JAX has compiled goes with its file: a process of the tests stays small."""
@@ -112,8 +118,7 @@ def _compiled_programs():
 def _small_process():
     """The same within a file that compiles much."""
     yield
-    if resident() > LARGE:
-        give_back()
+    keep_small()
 
 
 @pytest.fixture(scope="session", params=list(HOSTS))

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import HOSTS, face
+from conftest import HOSTS, face, keep_small
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(str(p.relative_to(ROOT)) for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -57,6 +57,7 @@ def test_blocks_of_a_page_run(elsewhere, page):
     namespace = {"__name__": "page"}
     for line, code in blocks(text):
         exec(compile("\n" * line + code, str(ROOT / page), "exec"), namespace)
+        keep_small()
 
 
 @pytest.mark.parametrize("page", pages(marked=False))
@@ -81,9 +82,12 @@ def test_links_of_a_page_lead_somewhere(page):
 @pytest.mark.parametrize("name", modules_with_doctests())
 def test_doctests(elsewhere, name):
     module = importlib.import_module(name)
-    failed, tried = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    assert failed == 0
-    assert tried > 0 or name.startswith("deepgen_ppl.hosts")
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    for test in doctest.DocTestFinder().find(module):
+        runner.run(test)
+        keep_small()
+    assert runner.failures == 0
+    assert runner.tries > 0 or name.startswith("deepgen_ppl.hosts")
 
 
 @pytest.mark.parametrize("engine", HOSTS)
