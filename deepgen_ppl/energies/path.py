@@ -75,14 +75,16 @@ class Path:
     def _array(self, beta: Array) -> Array:
         return self.end.engine.arrays.asarray(beta, like=self.end.like)
 
-    def _mix(self, beta: Array, values: Sent) -> Array:
-        mixed = values[0]
-        for t, (low, high) in zip(self._parts(beta), itertools.pairwise(values), strict=True):
-            mixed = mixed + t * (high - low)
-        return mixed
+    def _of_units(self, beta: Array) -> Array:
+        """beta beside arrays whose last axis is that of units."""
+        beta = self._array(beta)
+        return beta[..., None] if beta.ndim else beta
 
-    def _eta(self, beta: Array, sent: Sent) -> Array:
-        return self._mix(self._array(beta)[..., None], sent)
+    def _mix(self, beta: Array, values: Sent) -> Array:
+        mixed, mix = values[0], self.end.engine.arrays.mix
+        for k, t in enumerate(self._parts(beta)):
+            mixed = mix(t, mixed, values[k + 1])
+        return mixed
 
     def at(self, beta: float) -> BoltzmannMachine:
         """The machine at one beta (an uncentered one)."""
@@ -102,8 +104,9 @@ class Path:
 
     def layer_arrays(self, name: str, beta: Array) -> dict[str, Array]:
         """Arrays of the base measure of a layer at beta, a number or an array (..., 1)."""
-        unit = self.end.structure.layers[name]
-        arrays = self.start.layer_arrays(name)
+        unit, arrays = self.end.structure.layers[name], self.start.layer_arrays(name)
+        if not arrays:
+            return arrays
         for t, machine in zip(self._parts(beta), self.machines[1:], strict=True):
             arrays = unit.mix(self.end.engine, t, arrays, machine.layer_arrays(name))
         return arrays
@@ -120,8 +123,8 @@ class Path:
     def draw(self, rng: Rng, name: str, sent: Sent, beta: Array) -> Array:
         """A draw of a layer from its conditional at beta, shape (..., n)."""
         unit = self.end.structure.layers[name]
-        arrays = self.layer_arrays(name, self._array(beta)[..., None])
-        return unit.draw(self.end.engine, rng, self._eta(beta, sent), arrays)
+        beta = self._of_units(beta)
+        return unit.draw(self.end.engine, rng, self._mix(beta, sent), self.layer_arrays(name, beta))
 
     def transition(
         self, rng: Rng, keep: State, sent: Mapping[str, Sent], beta: Array, *, backward: bool = False
@@ -179,8 +182,8 @@ class Path:
         for name, pair in sent.items():
             unit = self.end.structure.layers[name]
             low_a, high_a = (
-                unit.log_partition(engine, self._eta(beta, pair), self.layer_arrays(name, self._array(beta)[..., None]))
-                for beta in (low, high)
+                unit.log_partition(engine, self._mix(beta, pair), self.layer_arrays(name, beta))
+                for beta in (self._of_units(low), self._of_units(high))
             )
             total = total + engine.xp.sum(high_a - low_a, axis=-1)
         return total

@@ -99,7 +99,11 @@ class Structure:
 
     def centered(self, term: Term) -> bool:
         """Whether a term reads s - mu: not where it meets values that are given, which take no bias that moves."""
-        return term.centered and all(self.layers[name].free for name in term.layers)
+        return term.name in self._centered
+
+    @cached_property
+    def _centered(self) -> frozenset[str]:
+        return frozenset(t.name for t in self.terms if t.centered and all(self.layers[n].free for n in t.layers))
 
     @cached_property
     def _neighbors(self) -> dict[str, frozenset[str]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -53,7 +54,7 @@ class Term(Registered, ABC):
             raise ValueError(f"expected {words.get(count, 'one to three layers')} in {kind}, got {tuple(got)}")
         check_options(self, layers=tuple(got))
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Prefix of the term's arrays: the layer names joined by a dash."""
         return "-".join(self.layers)

@@ -45,7 +45,7 @@ ARRAYS = Arrays(
     is_concrete=is_concrete,
     is_constant=lambda x: is_concrete(x) and not (x.requires_grad and torch.is_grad_enabled()),
     cast=lambda x, like: torch.as_tensor(x).to(dtype=like.dtype, device=like.device),
-    mix=lambda beta, a, b: a + beta * (b - a),
+    mix=lambda beta, a, b: torch.lerp(a, b, beta),
 )
 
 
