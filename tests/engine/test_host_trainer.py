@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import numpy as np
+import pytest
 from helpers import array, numpy
 from rows import covers, small_rbm
 
@@ -70,6 +71,57 @@ def test_adam(dg):
     state, _ = trainer.step(state, {"v": array(dg, x)}, None)
     moved = numpy(dg, trainer.model(state).params["v.bias"]) - b.astype(np.float32)
     np.testing.assert_allclose(moved, -0.01 * np.sign(b - x.mean(0)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_adam_is_that_of_torch(dg_pyro, dtype, layout):
+    """In one pass where all tensors are laid out row by row; the state goes on from either to the other."""
+    import torch
+
+    from deepgen_ppl.hosts.on_pyro.optimizers import constructor, made, numbers, put_state, state_arrays
+
+    ours = constructor(dg_pyro.adam(0.01, weight_decay=0.1, b1=0.8, b2=0.99, eps=1e-6))
+    theirs = functools.partial(torch.optim.Adam, lr=0.01, weight_decay=0.1, betas=(0.8, 0.99), eps=1e-6)
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: torch.tensor(rng.normal(size=shape), dtype=getattr(torch, dtype))  # noqa: E731
+    matrix = draw(5, 7) if layout == "rows" else draw(7, 5).T
+    first = {"matrix": matrix, "number": draw(), "nothing": draw(0), "unused": draw(3)}
+    grads = [{k: draw(*v.shape) for k, v in first.items() if k != "unused"} for _ in range(6)]
+    makes = (ours, theirs)
+    params = [{k: v.clone().requires_grad_() for k, v in first.items()} for _ in makes]
+    optimizers = [made(make, p) for make, p in zip(makes, params, strict=True)]
+    assert [optimizer.defaults["fused"] for optimizer in optimizers] == [True if layout == "rows" else None, None]
+    for i, step in enumerate(grads):
+        if i == 3:
+            kept = [state_arrays(*both) for both in zip(optimizers, params, strict=True)]
+            assert kept[0].keys() == kept[1].keys()
+            assert numbers(optimizers[0]) == numbers(optimizers[1])
+            optimizers = [made(make, p) for make, p in zip(makes, params, strict=True)]
+            for make, optimizer, p, arrays in zip(makes, optimizers, params, reversed(kept), strict=True):
+                put_state(make, optimizer, p, arrays)
+        for optimizer, p in zip(optimizers, params, strict=True):
+            optimizer.zero_grad()
+            sum((p[k].mT * g.mT if g.ndim == 2 else p[k] * g).sum() for k, g in step.items()).backward()
+            optimizer.step()
+        for k in first:
+            a, b = (p[k].detach().numpy() for p in params)
+            np.testing.assert_allclose(a, b, rtol=1e-5 if dtype == "float32" else 1e-13, atol=0, err_msg=k)
+    assert (params[0]["unused"] == first["unused"]).all()
+
+
+def test_what_is_chosen_for_adam_is_kept(dg_pyro):
+    """Pyro's Adam is ours, unless its options say how it steps; the user's own constructors are left alone."""
+    import pyro
+    import torch
+
+    from deepgen_ppl.hosts.on_pyro.optimizers import constructor, made
+
+    fused = lambda o: made(constructor(o), {"b": torch.zeros(2)}).defaults["fused"]  # noqa: E731
+    assert fused(pyro.optim.Adam({"lr": 0.1}))
+    assert fused(pyro.optim.Adam({"lr": 0.1, "fused": False})) is False
+    assert fused(pyro.optim.Adam({"lr": 0.1, "foreach": True})) is None
+    assert fused(functools.partial(torch.optim.Adam, lr=0.1)) is None
 
 
 def test_register(dg):

@@ -18,6 +18,8 @@ __all__ = ["OPTIMIZERS", "constructor", "made", "numbers", "put_state", "set_rat
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}
 
 NUMBERS = (bool, int, float)
+HOW = ("foreach", "fused")
+"""Options of torch that say how a step is computed, not what it is: they tell no run from another."""
 
 
 def constructor(optimizer: Any) -> Callable[[list[tuple[str, torch.Tensor]]], TorchOptimizer]:
@@ -44,7 +46,25 @@ def _of_ours(o: Any) -> Callable:
     options = {"lr": float(rate), "weight_decay": o.weight_decay}
     if isinstance(o, SGD):
         return functools.partial(torch.optim.SGD, momentum=o.momentum, nesterov=o.nesterov, **options)
-    return functools.partial(torch.optim.Adam, betas=(o.b1, o.b2), eps=o.eps, **options)
+    return functools.partial(adam, betas=(o.b1, o.b2), eps=o.eps, **options)
+
+
+def adam(named: list[tuple[str, torch.Tensor]], **options: Any) -> TorchOptimizer:
+    """Torch's Adam, a step of each tensor in one pass where torch can and the options leave it open.
+
+    Args:
+        named: (name, tensor) pairs.
+        options: of `torch.optim.Adam`.
+    """
+    chosen = options.keys() & {*HOW, "capturable", "differentiable"}
+    if not chosen and all(_in_one_pass(p) for _, p in named):
+        options["fused"] = True
+    return torch.optim.Adam(named, **options)
+
+
+def _in_one_pass(p: torch.Tensor) -> bool:
+    """Whether torch's one pass is right: it reads tensors in the order of memory, also where layouts differ."""
+    return p.is_floating_point() and p.is_contiguous() and p.device.type in ("cpu", "cuda")
 
 
 def _of_pyro(o: PyroOptim) -> Callable:
@@ -55,7 +75,7 @@ def _of_pyro(o: PyroOptim) -> Callable:
         )
     make, args = o.pt_optim_constructor, o.pt_optim_args
     if not callable(args):
-        return functools.partial(make, **args)
+        return functools.partial(adam if make is torch.optim.Adam else make, **args)
     return lambda named: make([{"params": [(name, p)], **args(name)} for name, p in named])
 
 
@@ -95,12 +115,16 @@ def numbers(optimizer: TorchOptimizer) -> list[dict[str, Any]]:
     """The options of each group of parameters that are numbers (the learning rate, for instance)."""
     kept = []
     for group in optimizer.param_groups:
-        plain = {k: v for k, v in group.items() if isinstance(v, NUMBERS)}
         pairs = {
             k: list(v) for k, v in group.items() if isinstance(v, tuple) and all(isinstance(x, NUMBERS) for x in v)
         }
-        kept.append(plain | pairs)
+        kept.append(_plain(group) | pairs)
     return kept
+
+
+def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a group that are numbers and tell one run from another."""
+    return {k: v for k, v in group.items() if isinstance(v, NUMBERS) and k not in HOW}
 
 
 def _entries(optimizer: TorchOptimizer, params: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, dict, str]]:
@@ -109,7 +133,7 @@ def _entries(optimizer: TorchOptimizer, params: Mapping[str, torch.Tensor]) -> I
         state = optimizer.state.get(p, {})
         yield from ((f"optimizer.{name}.{k}", state, k) for k in sorted(state) if state[k] is not None)
     for i, group in enumerate(optimizer.param_groups):
-        yield from ((f"optimizer.{i}.{k}", group, k) for k in sorted(group) if isinstance(group[k], NUMBERS))
+        yield from ((f"optimizer.{i}.{k}", group, k) for k in sorted(_plain(group)))
 
 
 def state_arrays(optimizer: TorchOptimizer, params: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -135,7 +159,7 @@ def put_state(make: Callable, optimizer: TorchOptimizer, params: Mapping[str, to
     """
     pattern, twins = _after_a_step(make, params)
     fresh = state_arrays(pattern, twins)
-    saved = {k: v for k, v in arrays.items() if k.startswith("optimizer.")}
+    saved = {k: v for k, v in arrays.items() if k.startswith("optimizer.") and k.rpartition(".")[2] not in HOW}
     if wrong := sorted(k for k, v in saved.items() if k not in fresh or v.shape != fresh[k].shape):
         raise ValueError(f"expected a checkpoint of the same optimizer, with the arrays {sorted(fresh)}, got {wrong}")
     for name, p in params.items():  # before the first step there is none
