@@ -33,7 +33,7 @@ class LogWeights:
     Attributes:
         local: shape (S, K, N), in nats, unscaled.
         global_: shape (S,), in nats.
-        scale: factor of each row: shape () or (N,).
+        scale: factor of each row: a number, or shape () or (N,).
         mask: shape (N,), 0 for rows that pad a batch, or None.
         terms: what each local site adds to `local`, by its name, each (S, K, N).
         score: log q of the local draws that have no pathwise gradient, shape (S, K, N), or None where all have one.
@@ -100,17 +100,23 @@ def log_weights(
 
     if objective.num_global == 1:
         found = one(rng)
-        state = found.pop("state")
+        state, scale = found.pop("state"), found.pop("scale")
         found = {k: {n: t[None] for n, t in v.items()} if k == "terms" else v[None] for k, v in found.items()}
     else:
+
+        def each(rng: Rng) -> dict[str, Any]:
+            found = one(rng)
+            return {**found, "scale": engine.xp.zeros_like(found["global"]) + found["scale"]}
+
         keys = [None] * objective.num_global if rng is None else engine.random.split(rng, objective.num_global)
-        found = engine.control.map(one, keys)
+        found = engine.control.map(each, keys)
+        scale = found["scale"][0]
         if state := found.pop("state"):
             raise ValueError(f"expected num_global=1 for the mutable {sorted(state)}, got {objective.num_global}")
     return LogWeights(
         local=_sum(list(found["terms"].values())),
         global_=found["global"],
-        scale=found["scale"][0],
+        scale=scale,
         terms=found["terms"],
         score=found.get("score"),
         outside=tuple(outside),
@@ -130,28 +136,35 @@ def _looking(
 
 
 def weigh(engine: Engine, objective: Any, p: Sites, q: Sites) -> dict[str, Any]:
-    """terms of (K, N), global (), scale () or (N,), score (K, N), state: the weights of one global draw."""
+    """terms of (K, N), global (), scale (a number, () or (N,)), score (K, N), state: the weights of one global draw."""
     xp, plate = engine.xp, objective.plate
     check_sites(p, q, objective)
     closed = _closed_form(engine, p, q) if objective.analytic_kl else {}
     terms: dict[str, Any] = {}
     total: Any = 0.0
     for name in dict.fromkeys((*p, *q)):
-        signed = [(sites[name], sign * sites[name].log_prob) for sites, sign in ((p, 1), (q, -1)) if name in sites]
-        for site, term in [(p[name], closed[name])] if name in closed else signed:
+        both = [(sites[name], sites[name].log_prob, sites is p) for sites in (p, q) if name in sites]
+        for site, term, ours in [(p[name], closed[name], True)] if name in closed else both:
             if site.inside(plate):
-                terms[name] = terms.get(name, 0.0) + _per_datum(xp, term, site, plate)
+                terms[name] = _added(terms.get(name), _per_datum(xp, term, site, plate), plus=ours)
             else:
-                total = total + xp.sum(site.scale * term)
+                total = _added(total, xp.sum(site.scale * term), plus=ours)
     shape = (objective.num_particles, next(t.shape[-1] for t in terms.values()))
-    terms = {name: xp.broadcast_to(t, shape) for name, t in terms.items()}
+    terms = {name: t if tuple(t.shape) == shape else xp.broadcast_to(t, shape) for name, t in terms.items()}
     zero = xp.zeros_like(next(iter(terms.values()))[0, 0])
     scale = one_scale(engine, [s for s in (*p.values(), *q.values()) if s.inside(plate)], plate)
-    found = {"terms": terms, "global": zero + total, "scale": zero + scale, "state": {**q.state, **p.state}}
+    found = {"terms": terms, "global": zero + total, "scale": scale, "state": {**q.state, **p.state}}
     if stuck := without_path(objective, q):
         log_q = _sum([_per_datum(xp, q[name].log_prob, q[name], plate) for name in stuck])
         found["score"] = xp.broadcast_to(log_q, shape)
     return found
+
+
+def _added(total: Any, term: Array, *, plus: bool) -> Array:
+    """total + term or total - term, where no total counts as zero."""
+    if total is None:
+        return term if plus else -term
+    return total + term if plus else total - term
 
 
 def _sum(terms: list[Array]) -> Array:

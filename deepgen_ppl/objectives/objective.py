@@ -153,8 +153,9 @@ class ProgramObjective(Objective):
             score = xp.sum(stop(self.signal(engine, stop(w.local))) * w.score, axis=1)
             bounds = bounds + score - stop(score)
         factor = w.scale if w.mask is None else w.scale * w.mask
-        # A row that counts nothing may have any bound, also none that is finite.
-        rows = xp.where(factor != 0.0, factor * bounds, 0.0 * factor)
+        rows = factor * bounds
+        if hasattr(factor, "shape"):  # a row that counts nothing may have any bound, also none that is finite
+            rows = xp.where(factor != 0.0, rows, 0.0 * factor)
         return xp.mean(xp.sum(rows, axis=-1) + w.global_)
 
     def estimate(
@@ -196,7 +197,7 @@ class ProgramObjective(Objective):
         if not (mask is None and weights is None and rows == num_data):
             self._check_batch(w)
         scale = w.scale * (num_data / rows) * (1.0 if weights is None else weights)
-        loss = -self.evaluate(engine, replace(w, scale=scale, mask=mask)) / num_data
+        loss = self.evaluate(engine, replace(w, scale=scale, mask=mask)) / -num_data
         return loss + self.penalties(model), state
 
     def _check_batch(self, w: LogWeights) -> None:

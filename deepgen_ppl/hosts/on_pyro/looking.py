@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from deepgen_ppl.hosts.on_pyro.distribution import seeded
-from deepgen_ppl.hosts.on_pyro.run import Given, alike, remembered, site_of, traced
+from deepgen_ppl.hosts.on_pyro.run import Record, alike, remembered, site_of, traced
 from deepgen_ppl.hosts.threads import one_at_a_time
 from deepgen_ppl.sites import Sites
 
@@ -47,7 +47,7 @@ def _looking(
     device = next(iter(sites.values())).value.device
     with torch.no_grad(), seeded(torch.Generator(device=device).manual_seed(SEED)):
         try:
-            again, _ = traced(program, batch, args, [Given(params, values)])
+            again, _ = traced(program, batch, args, Record(params, values))
         except (ValueError, RuntimeError):  # a program that other draws do not suit
             return ()
         others = {name: site_of(name, again[name], None) for name in outside if name in again}

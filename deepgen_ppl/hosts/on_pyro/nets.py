@@ -14,7 +14,7 @@ from torch import nn
 from deepgen_ppl.engine import Networks
 from deepgen_ppl.hosts.common import MIXED, impure
 from deepgen_ppl.hosts.on_pyro.arrays import ARRAYS
-from deepgen_ppl.hosts.on_pyro.objective import registered
+from deepgen_ppl.hosts.on_pyro.objective import keeps_own, registered
 from deepgen_ppl.hosts.threads import one_at_a_time
 
 __all__ = ["NETWORKS", "MLP", "held", "module"]
@@ -186,6 +186,9 @@ def flatten_leading(net: Callable, event_dim: int, checked: nn.Module) -> Callab
     """The network as a function of tensors with any number of leading axes; `checked` must be one of its input."""
 
     def apply(x: torch.Tensor) -> torch.Tensor:
+        if x.dim() == event_dim + 1:
+            check_pure(checked, x.detach())
+            return net(x)
         lead, event = x.shape[: x.dim() - event_dim], x.shape[x.dim() - event_dim :]
         rows = x.reshape(-1, *event)
         check_pure(checked, rows.detach())
@@ -215,6 +218,8 @@ def module(name: str, net: nn.Module, event_dim: int) -> Callable:
     Raises:
         RuntimeError: if the global store holds another tensor under such a name.
     """
+    if keeps_own():
+        return flatten_leading(net, event_dim, net)
     own = params(net)
     used = {k: registered(f"{name}.{k}", p) for k, p in own.items()}
     if all(used[k] is p for k, p in own.items()):

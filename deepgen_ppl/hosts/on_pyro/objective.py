@@ -9,12 +9,19 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer.elbo import ELBO
+from pyro.poutine.mask_messenger import MaskMessenger
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.scale_messenger import ScaleMessenger
 
+from deepgen_ppl.hosts.on_pyro.run import Record
 from deepgen_ppl.hosts.threads import LOCK
 from deepgen_ppl.log_z.policies import NO_VALUE, gradient_only
 
-__all__ = ["HostContrastive", "HostObjective", "OwnParams", "registered"]
+__all__ = ["HostContrastive", "HostObjective", "OwnParams", "keeps_own", "registered"]
+
+BLIND = (MaskMessenger, ScaleMessenger, pyro.plate)
+"""Handlers of Pyro that change nothing of a param statement without batch axes."""
 
 
 class OwnParams(Messenger):
@@ -37,6 +44,16 @@ class OwnParams(Messenger):
         init = msg["args"][1]
         msg["value"] = init() if callable(init) else init
         msg["done"] = msg["stop"] = True
+
+
+def keeps_own() -> bool:
+    """Whether param statements are sure to be answered with the program's own tensors, so that none need be made."""
+    for handler in reversed(_PYRO_STACK):
+        if isinstance(handler, OwnParams):
+            return True
+        if type(handler) not in BLIND and not (isinstance(handler, Record) and not handler.params):
+            return False
+    return False
 
 
 class HostObjective(ELBO):

@@ -14,30 +14,14 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_messenger import TraceMessenger
 from torch.distributions import kl_divergence
 
 from deepgen_ppl.hosts.on_pyro.distribution import seeded
 from deepgen_ppl.hosts.threads import one_at_a_time
 from deepgen_ppl.sites import Plate, Site, Sites
 
-__all__ = ["Given", "alike", "divergence", "remembered", "run", "site_of", "traced"]
-
-
-class Particles(Messenger):
-    """Draws every latent site of the data plate K times, along one new axis left of all plates."""
-
-    def __init__(self, num: int, plate: str, nesting: int) -> None:
-        super().__init__()
-        self.num, self.plate, self.nesting = num, plate, nesting
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or msg["done"] or msg["value"] is not None or poutine.util.site_is_subsample(msg):
-            return
-        if not any(frame.name == self.plate for frame in msg["cond_indep_stack"]):
-            return
-        shape = msg["fn"].batch_shape
-        if len(shape) <= self.nesting:
-            msg["fn"] = msg["fn"].expand((self.num, *(1,) * (self.nesting - len(shape)), *shape))
+__all__ = ["Given", "Record", "alike", "divergence", "remembered", "run", "site_of", "traced"]
 
 
 class Given(Messenger):
@@ -56,18 +40,32 @@ class Given(Messenger):
             msg["value"], msg["done"] = self.values[msg["name"]], True
 
 
-class Constants(Messenger):
-    """Draws without a pathwise gradient, or all draws, become constants; values that were put in stay as they are."""
+class Record(Given, TraceMessenger):
+    """All that is done to the sites of one run, and their trace, in one handler: a stack of them is dear in every step.
 
-    def __init__(self, given: Mapping[str, Any], *, pathwise: bool) -> None:
-        super().__init__()
-        self.given, self.pathwise = given, pathwise
+    Latent sites of the data plate are drawn K times where there is an axis of particles. Draws without a pathwise
+    gradient, or all draws, become constants; values that were put in stay as they are.
+    """
+
+    def __init__(
+        self, params: Mapping[str, Any], values: Mapping[str, Any], axis: Axis | None = None, *, pathwise: bool = True
+    ) -> None:
+        TraceMessenger.__init__(self)
+        self.params, self.values, self.axis, self.pathwise = params, values, axis, pathwise
+
+    def _process_message(self, msg: Any) -> None:
+        if msg["type"] == "sample":
+            if self.axis is not None:
+                self.axis.widen(msg)
+            self._pyro_sample(msg)
+        elif msg["type"] == "param":
+            self._pyro_param(msg)
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or msg["name"] in self.given or poutine.util.site_is_subsample(msg):
-            return
-        if not (self.pathwise and msg["fn"].has_rsample):
+        drawn = not msg["is_observed"] and msg["name"] not in self.values and not poutine.util.site_is_subsample(msg)
+        if drawn and not (self.pathwise and msg["fn"].has_rsample):
             msg["value"] = msg["value"].detach()
+        super()._pyro_post_sample(msg)
 
 
 class Axis:
@@ -75,6 +73,16 @@ class Axis:
 
     def __init__(self, num: int, plate: str, nesting: int) -> None:
         self.num, self.plate, self.nesting = num, plate, nesting
+
+    def widen(self, msg: Any) -> None:
+        """Give the law of a latent site of the data plate that is to be drawn the axis, left of all plates."""
+        if msg["is_observed"] or msg["done"] or msg["value"] is not None or poutine.util.site_is_subsample(msg):
+            return
+        if not any(frame.name == self.plate for frame in msg["cond_indep_stack"]):
+            return
+        shape = msg["fn"].batch_shape
+        if len(shape) <= self.nesting:
+            msg["fn"] = msg["fn"].expand((self.num, *(1,) * (self.nesting - len(shape)), *shape))
 
     def put_in(self, site: Site) -> torch.Tensor:
         """The value (K, *batch, *event) of a site as programs see it, (K, 1, .., *batch, *event)."""
@@ -111,14 +119,11 @@ class Axis:
 
 
 def traced(
-    program: Callable, batch: Mapping[str, Any], args: tuple, handlers: list[Any]
+    program: Callable, batch: Mapping[str, Any], args: tuple, record: Record
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(sample sites, rows of subsampled plates) of one run under these handlers, the first outermost."""
-    with contextlib.ExitStack() as stack:
-        for handler in handlers:
-            stack.enter_context(handler)
-        nodes = poutine.trace(program).get_trace(*args, **batch).nodes
-    sites = {n: m for n, m in nodes.items() if m["type"] == "sample"}
+    """(sample sites, rows of subsampled plates) of one run under this handler."""
+    record(program)(*args, **batch)
+    sites = {n: m for n, m in record.trace.nodes.items() if m["type"] == "sample"}
     rows = {n: m["value"] for n, m in sites.items() if poutine.util.site_is_subsample(m)}
     return {n: m for n, m in sites.items() if n not in rows}, rows
 
@@ -159,10 +164,8 @@ def run(
     given = {name: v.value if isinstance(v, Site) else v for name, v in (values or {}).items()}
     if axis is not None:
         given |= {name: axis.put_in(site) for name, site in draws.items()}
-    handlers = [] if rng is None else [seeded(rng)]
-    handlers += [Constants(given, pathwise=pathwise), Given(params or {}, given)]
-    handlers += [] if axis is None else [Particles(axis.num, plate, nesting)]
-    found, rows = traced(program, batch, args, handlers)
+    with contextlib.nullcontext() if rng is None else seeded(rng):
+        found, rows = traced(program, batch, args, Record(params or {}, given, axis, pathwise=pathwise))
     sites = Sites({name: site_of(name, msg, axis) for name, msg in found.items()}, rows, {})
     if axis is not None:
         seen, case = remembered(program, batch, args, axis.num, plate, nesting)
@@ -201,7 +204,7 @@ def _check_one_by_one(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for k in range(2):
             values = {n: s.value[k] if s.particles else s.value for n, s in latent.items()} | sites.rows
-            alone, _ = traced(program, batch, args, [Given(params, values)])
+            alone, _ = traced(program, batch, args, Record(params, values))
             for name, site in sites.items():
                 side = among[name][k] if site.particles else among[name]
                 one = site_of(name, alone[name], None).log_prob if name in alone else None

@@ -107,7 +107,8 @@ class Trainer:
         device = state.model.like.device
         for i, index in enumerate(rows):
             kept = index if mask is None else index[mask[i]]
-            losses.append(self._step(state, take(data, torch.as_tensor(kept, device=device))))
+            chosen = torch.as_tensor(kept, device=device)
+            losses.append(self._step(state, {name: x.index_select(0, chosen) for name, x in data.items()}))
         return state, torch.stack(losses).cpu().numpy()
 
     def step(self, state: TrainState, batch: Batch, mask: np.ndarray | None) -> tuple:
