@@ -24,9 +24,10 @@ def uncentered(machine: Any) -> Any:
     # s - mu at s = 0 is -mu: what it sends through the couplings moves into the biases
     zero = {n: -offsets[n] if n in offsets else machine.zeros(n) for n in structure.names}
     terms = machine.centered_terms
-    params = {**machine.params, **{f"{n}.bias": machine.sent(terms, n, zero) for n in structure.names}}
+    sent = {n: machine.sent(terms, n, zero) for n in structure.names}
+    params = {**machine.params, **{f"{n}.bias": eta for n, eta in sent.items()}}
     constants = {k: v for k, v in constants.items() if not k.endswith(".offset")}
-    constants["energy_offset"] = constants.get("energy_offset", 0.0) - machine.form(terms, zero)
+    constants["energy_offset"] = constants.get("energy_offset", 0.0) - _form(machine, terms, sent, zero)
     return machine._replace(params=params, constants=constants, structure=structure.without_shared_biases)
 
 
@@ -47,9 +48,14 @@ def recentered(machine: Any, offsets: Params) -> Any:
     for name in structure.names:
         old: Array = machine.constants.get(f"{name}.offset", machine.zeros(name))
         shift[name] = offsets[name] - old if name in offsets else 0.0 * old
-    for name in structure.names:
-        if name not in shared:
-            params[f"{name}.bias"] = machine.sent(terms, name, shift)
+    sent = {n: machine.sent(terms, n, shift) for n in structure.names}
+    params |= {f"{n}.bias": eta for n, eta in sent.items() if n not in shared}
     constants = {**machine.constants, **{f"{n}.offset": mu for n, mu in offsets.items()}}
-    constants["energy_offset"] = machine.constants.get("energy_offset", 0.0) - machine.form(terms, shift)
+    constants["energy_offset"] = machine.constants.get("energy_offset", 0.0) - _form(machine, terms, sent, shift)
     return machine._replace(params=params, constants=constants)
+
+
+def _form(machine: Any, terms: list[Any], sent: Params, s: Params) -> Array:
+    """Sum of the terms, of one layer or two, from what they send: sum_l <sent_l, s_l> counts those of two twice."""
+    biases = machine.form([t for t in terms if len(t.layers) == 1], s)
+    return 0.5 * (sum(machine.engine.xp.sum(sent[n] * s[n], axis=-1) for n in s) + biases)
