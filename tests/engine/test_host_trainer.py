@@ -62,6 +62,36 @@ def test_trainer_and_optimizers(dg):
         assert float(s.objective["steps"]) == 4, i
 
 
+def test_what_an_objective_keeps_is_no_array_that_moves(dg):
+    """The bias and the rows of a step stay as they were in it, also where the objective keeps these very arrays."""
+    from deepgen_ppl.objectives.objective import Objective
+
+    @dataclasses.dataclass(frozen=True)
+    class Keeps(Objective):
+        def init(self, rng, model, batch):
+            return self.batch_loss(rng, model, None, batch, None, 0)[1]
+
+        def before_step(self, rng, model, state, batch, mask):
+            return model, state
+
+        def batch_loss(self, rng, model, state, batch, mask, num_data):
+            bias, rows = model.params["v.bias"], batch["v"]
+            return (bias**2).sum(), {"bias": bias, "row": rows[:1], "both": bias + rows}
+
+    machine, (_, b, _) = small_rbm(dg)
+    x = array(dg, np.ones((2, 3)))
+    trainer = dg.engine.host.trainer(Keeps(), dg.engine.host.optimizers["sgd"](0.1), 2)
+    state = trainer.init(machine, dg.engine.random.rng(0), {"v": x})
+    for i in range(2):
+        state, _ = trainer.step(state, {"v": x}, None)
+        bias = b.astype(np.float32) * 0.8**i
+        np.testing.assert_allclose(numpy(dg, state.objective["bias"]), bias, rtol=1e-5)
+        np.testing.assert_allclose(numpy(dg, state.objective["both"]), bias + np.ones((2, 3)), rtol=1e-5)
+    if dg.engine.name == "pyro":
+        x.zero_()
+    np.testing.assert_array_equal(numpy(dg, state.objective["row"]), 1.0)
+
+
 def test_adam(dg):
     """The first step of Adam is the rate times the sign of the gradient."""
     x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)

@@ -55,9 +55,11 @@ def _filled(tree: Any, leaves: Iterator[torch.Tensor]) -> Any:
     return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
 
 
-def _own(tree: Any) -> Any:
-    """The tree with tensors of its own."""
-    return _filled(tree, (leaf.detach().clone() for leaf in _leaves(tree)))
+def _own(tree: Any, *others: Any) -> Any:
+    """The tree with tensors of its own: those that share memory with the trees given are copied, or all if none is."""
+    taken = {leaf.untyped_storage().data_ptr() for other in others for leaf in _leaves(other)}
+    leaves = (leaf.detach() for leaf in _leaves(tree))
+    return _filled(tree, (x.clone() if not others or x.untyped_storage().data_ptr() in taken else x for x in leaves))
 
 
 class Trainer:
@@ -128,7 +130,8 @@ class Trainer:
             state.optimizer.zero_grad()
             loss.backward()
         state.validated = True
-        state.objective = _own(inner) if inner is not state.objective else inner
+        if inner is not state.objective:
+            state.objective = _own(inner, state.model.params, state.model.constants, batch)
         set_rate(state.optimizer, self.optimizer, state.steps)
         state.optimizer.step()
         state.steps += 1
