@@ -1,4 +1,4 @@
-"""Small data sets by name, and arrays from a file: `load`, `binarize`.
+"""Small data sets by name, and arrays from a file: `load`, `binarize`, `standardize`.
 
 | name | rows (train / valid / test) | width | values | labels |
 |---|---|---|---|---|
@@ -27,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepgen_ppl.datasets.scaling import Standardized, standardize
 from deepgen_ppl.datasets.sources import (
     BINARIZED_MNIST,
     MNIST,
@@ -36,7 +37,16 @@ from deepgen_ppl.datasets.sources import (
     read_source,
 )
 
-__all__ = ["NAMES", "Dataset", "DatasetUnavailable", "binarize", "fixed_permutation", "load"]
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "DatasetUnavailable",
+    "Standardized",
+    "binarize",
+    "fixed_permutation",
+    "load",
+    "standardize",
+]
 
 _SPLITS = ("train", "valid", "test")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -90,6 +90,34 @@ class Bounds:
         Where a standard error is withheld, the side is moved out as far as Markov's inequality asks.
         """
         return self.lower.value - self.lower.reach(z), self.upper.value + self.upper.reach(z)
+
+    def shifted(self, nats: float) -> Bounds:
+        """The bounds with every log p(x) moved by a number that is known exactly: a change of the units of x.
+
+        log p(x) = log p(z) + log |dz / dx|: bounds of a model of standardized rows z, moved by the `log_jacobian` of
+        `datasets.standardize`, are in the units of x. Kinds, errors and flags stay; so does `log_normalizer`, which is
+        that of the model.
+
+        Args:
+            nats: what to add, in nats per datum.
+
+        Raises:
+            ValueError: for something else than a finite number.
+        """
+        nats = real(nats, "nats")
+        lower, upper, estimate = (replace(e, value=e.value + nats) for e in (self.lower, self.upper, self.estimate))
+        rows = (self.pointwise, self.lower_pointwise, self.upper_pointwise)
+        pointwise, lower_rows, upper_rows = (None if x is None else x + nats for x in rows)
+        assert pointwise is not None
+        return replace(
+            self,
+            lower=lower,
+            upper=upper,
+            estimate=estimate,
+            pointwise=pointwise,
+            lower_pointwise=lower_rows,
+            upper_pointwise=upper_rows,
+        )
 
 
 def claim(rows: np.ndarray, kind: Kind, method: str, *, mc_se: float = 0.0, margin: float = 0.0) -> Estimate:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from deepgen_ppl.data import named
+from deepgen_ppl.datasets.scaling import Standardized
 from deepgen_ppl.log_p.bounds import Bounds, BoundsOptions, bounds, checked_data
 from deepgen_ppl.log_p.paired import Difference, difference
 from deepgen_ppl.log_z.estimates import FLAGS
@@ -166,6 +168,7 @@ def compare(
     *,
     rng: Rng | int,
     options: BoundsOptions | None = None,
+    standardized: Mapping[str, Standardized] | None = None,
     progress: bool | None = None,
 ) -> Comparison:
     """Both sides of log p(x) of every model, in one table.
@@ -179,10 +182,12 @@ def compare(
         data: held-out data, the same for all: one array (N, V), or named arrays with one leading axis.
         rng: seed or generator (an integer where the models are of both engines).
         options: how hard to work.
+        standardized: name -> what `datasets.standardize` returned, for models that were trained on standardized rows:
+            they are given such rows, and their log p is put into the units of the data by the log-Jacobian.
         progress: whether to show progress bars; by default where standard error is a terminal.
 
     Raises:
-        TypeError: for something else than a dict of models.
+        TypeError: for something else than a dict of models, or of what `standardize` returns.
         ValueError: without models, for data that do not fit, row weights, or models of different measures.
     """
     if not isinstance(models, Mapping):
@@ -193,12 +198,35 @@ def compare(
     measures = {name: _measure(model) for name, model in models.items()}
     if len(set(measures.values())) > 1:
         raise ValueError(f"expected models of one kind of data, whose log scores can be compared, got {measures}")
-    for model in models.values():
-        checked_data(model, data)
-    found = {name: bounds(model, data, rng=rng, options=options, progress=progress) for name, model in models.items()}
+    scalings = _scalings(models, standardized or {})
+    rows = {name: _rows(model, data, scalings.get(name)) for name, model in models.items()}
+    for name, model in models.items():
+        checked_data(model, rows[name])
+    found = {n: bounds(model, rows[n], rng=rng, options=options, progress=progress) for n, model in models.items()}
+    found |= {name: found[name].shifted(scaling.log_jacobian) for name, scaling in scalings.items()}
     order = sorted(found, key=lambda name: -np.nan_to_num(found[name].estimate.value, nan=-np.inf))
     num_data = len(next(iter(found.values())).pointwise)
     return Comparison({name: found[name] for name in order}, num_data, next(iter(measures.values())))
+
+
+def _scalings(models: Mapping[str, Any], standardized: Mapping[str, Standardized]) -> Mapping[str, Standardized]:
+    if not isinstance(standardized, Mapping):
+        raise TypeError(f"expected a dict name -> what standardize returned, got {type(standardized).__name__}")
+    if unknown := sorted(standardized.keys() - models.keys()):
+        raise ValueError(f"expected standardized among the models {list(models)}, got {unknown}")
+    return {
+        name: instance(scaling, f"standardized[{name!r}]", Standardized, "what datasets.standardize(...) returned")
+        for name, scaling in standardized.items()
+    }
+
+
+def _rows(model: Any, data: Any, scaling: Standardized | None) -> Any:
+    """The data as a model was trained on them."""
+    if scaling is None:
+        return data
+    batch = named(model, data, "test data")
+    name = model.data_name
+    return batch | ({name: scaling.apply(batch[name])} if name in batch else {})
 
 
 def _measure(model: Any) -> str:
