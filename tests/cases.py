@@ -303,6 +303,15 @@ CASES: dict[str, Case] = {
         {"v.bias": np.array([-0.6, -1.0]), "h.bias": np.array([0.3, -0.4]),
          "v-h.weight": np.array([[0.4, -0.7], [-0.5, 0.6]])}, offsets(31, {"v": 2, "h": 2}),
     ),
+    "standardized": Case(
+        layers((("v", "h"),), v=("Gaussian", 3, None, True), h=("Bernoulli", 3)),
+        oracles.energy_standardized_rbm, {"v": (3, None), "h": (3, BINARY)},
+        draw(40, {"v.bias": 3, "h.bias": 3, "v-h.weight": (3, 3), "v.log_sigma": 3}, 0.5),
+        {
+            "v.location": np.array([1.5, -2.0, 0.3]), "v.log_unit": np.array([0.6, -0.7, 0.2]),
+            "v.offset": np.array([0.4, -0.3, 0.1]),
+        },
+    ),
 }  # fmt: skip
 
 FINITE = [name for name, case in CASES.items() if case.finite]

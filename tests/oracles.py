@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 
 __all__ = [
     "BINARY", "SPIN", "Oracle", "energy_dbm", "energy_gaussian_bernoulli_rbm", "energy_layers", "energy_rbm",
+    "energy_standardized_rbm",
 ]  # fmt: skip
 
 BINARY = np.array([0.0, 1.0])
@@ -37,6 +38,21 @@ def energy_rbm(params, state):
     for i in range(len(v)):
         for j in range(len(h)):
             total -= (v[i] - mu[i]) * w[i, j] * (h[j] - nu[j])
+    return total
+
+
+def energy_standardized_rbm(params, state):
+    """E = sum_i (v_i - l_i)^2 / (2 s_i^2) - b'(z - mu) - c'h - (z - mu)' W h with z_i = (v_i - l_i) / u_i."""
+    b, w, c, mu = params["v.bias"], params["v-h.weight"], params["h.bias"], params["v.offset"]
+    s2, u = np.exp(2.0 * params["v.log_sigma"]), np.exp(params["v.log_unit"])
+    h, total = state["h"], 0.0
+    for i, v in enumerate(state["v"]):
+        z = (v - params["v.location"][i]) / u[i]
+        total += (u[i] * z) ** 2 / (2 * s2[i]) - (z - mu[i]) * b[i]
+        for j in range(len(h)):
+            total -= (z - mu[i]) * w[i, j] * h[j]
+    for j in range(len(h)):
+        total -= c[j] * h[j]
     return total
 
 

@@ -42,7 +42,7 @@ class Layer:
 
     def statistic(self, x):
         like = self.array([0.0])
-        return self.engine.arrays.to_numpy(self.unit.statistic(self.engine, self.array(x), like))
+        return self.engine.arrays.to_numpy(self.unit.statistic(self.engine, self.array(x), like, self.arrays))
 
     def log_base(self, x):
         value = self.unit.log_base(self.engine, self.array(x), self.arrays)

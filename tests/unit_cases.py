@@ -49,6 +49,14 @@ def gaussian(x, eta, arrays):
     return stats.norm(sigma**2 * eta[0], sigma).logpdf(x)
 
 
+def standardized(x, eta, arrays):
+    """N(l + u tau^2 eta, sigma) with tau = sigma / u."""
+    sigma, u = np.exp(arrays["log_sigma"]), np.exp(arrays["log_unit"])
+    return stats.norm(arrays["location"] + sigma**2 * eta[0] / u, sigma).logpdf(x)
+
+
+IN_UNITS = {"location": 1.5, "log_unit": 0.4}
+
 UNITS: dict[str, UnitCase] = {
     "bernoulli": UnitCase(
         lambda dg, size: dg.Bernoulli(size), np.array([0.0, 1.0]),
@@ -93,6 +101,11 @@ UNITS: dict[str, UnitCase] = {
     "gaussian_learned": UnitCase(
         lambda dg, size: dg.Gaussian(size, None), GRID, gaussian, SCALARS,
         (np.nan, "expected finite values in x, got 1"), {"log_sigma": -0.2}, {"log_sigma": 0.5}, step=0.01,
+    ),
+    "gaussian_standardized": UnitCase(
+        lambda dg, size: dg.Gaussian(size, None, standardized=True), GRID, standardized, SCALARS,
+        (np.nan, "expected finite values in x, got 1"), {"log_sigma": -0.2, **IN_UNITS},
+        {"log_sigma": 0.5, **IN_UNITS}, step=0.01,
     ),
 }  # fmt: skip
 

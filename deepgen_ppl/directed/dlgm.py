@@ -157,6 +157,6 @@ class DLGM(Program):
         """q(z | x) for every row of x, from the data up."""
         self.check_rows(x)
         with self.data_plate(x, size, num_data):
-            z = self.likelihood.statistic(self.engine, x, self.like)
+            z = self.likelihood.statistic(self.engine, x, self.like, {})
             for i, width in enumerate(self.latent):
                 z = self.engine.host.ppl.sample(f"z{i + 1}", self._normal(f"up_{i}", z, width))

@@ -96,7 +96,7 @@ class SigmoidBeliefNet(Program):
             networks[f"up_{i}"] = engine.nn.mlp(next(keys), (below, above), "tanh", dtype)
         if data is not None:
             unit, bias = Bernoulli(visible), "layers.0.bias"
-            logits = unit.eta_from_mean(mean_statistic(engine, unit, data), {})
+            logits = unit.eta_from_mean(mean_statistic(engine, unit, data, {}), {})
             like = engine.nn.params(networks["down_0"])[bias]
             new = {bias: engine.arrays.asarray(logits, like=like)}
             networks["down_0"] = engine.nn.with_arrays(networks["down_0"], new)

@@ -149,7 +149,7 @@ class VAE(Program):
         """q(z | x), batch shape (N,), event shape (D,)."""
         if x.shape[-1] != self.likelihood.size:
             raise ValueError(f"expected x of shape (..., {self.likelihood.size}), got {_shape(x)}")
-        s = self.likelihood.statistic(self.engine, x, self.like)
+        s = self.likelihood.statistic(self.engine, x, self.like, self._likelihood_arrays())
         out = self.net("encoder")(self.with_covariates(s, covariates))
         _check_width("encoder", out, 2 * self.latent)
         loc, log_scale = out[..., : self.latent], out[..., self.latent :]
@@ -253,7 +253,7 @@ def _shape(x: Any) -> str:
 def _with_base_rates(cls: type[VAE], decoder: Any, bias: str, likelihood: Unit, data: Any) -> Any:
     nn = cls.engine.nn
     trained, fixed = likelihood.likelihood_arrays()
-    mean = mean_statistic(cls.engine, likelihood, data)
+    mean = mean_statistic(cls.engine, likelihood, data, trained | fixed)
     output = likelihood.output_from_mean(mean, trained | fixed)
     params = nn.params(decoder)
     return nn.with_arrays(decoder, {bias: cls.engine.arrays.asarray(output, like=params[bias])})

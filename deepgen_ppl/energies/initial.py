@@ -12,7 +12,7 @@ from deepgen_ppl.energies.structure import Structure
 from deepgen_ppl.energies.terms import Term
 from deepgen_ppl.options import instance, one_of, real
 from deepgen_ppl.typing import Array, Rng
-from deepgen_ppl.units.base import Unit, mean_statistic
+from deepgen_ppl.units.base import Unit, mean_statistic, rows_of
 
 __all__ = ["random_machine"]
 
@@ -33,7 +33,8 @@ def random_machine(
     """A machine of `machine_class` with weights from Normal(0, weight_scale).
 
     The visible bias is the natural parameter of the data's mean statistic (zero without data), averaged where it is
-    shared; the visible offset is that mean and every other offset the mean of a layer with natural parameter zero.
+    shared; the visible offset is that mean and every other offset the mean of a layer with natural parameter zero. The
+    arrays of the visible units are what the data suggest (`Unit.arrays_from_data`).
 
     Raises:
         ValueError: for other options, or data that the visible units cannot take.
@@ -51,10 +52,12 @@ def random_machine(
     for key, name in zip(engine.random.split(rng, len(weights) + 1)[1:], weights, strict=True):
         params[name] = weight_scale * engine.random.normal(key, shapes[name], like)
     for name, unit in layers.items():
-        trained, fixed = ({k: v.astype(dtype) for k, v in arrays.items()} for arrays in unit.init_arrays())
-        eta = np.zeros(unit.width)
+        eta, found = np.zeros(unit.width), unit.init_arrays()
         if name == structure.visible and data is not None:
-            eta = unit.eta_from_mean(mean_statistic(engine, unit, data), trained | fixed)
+            found = unit.arrays_from_data(rows_of(engine, unit, data))
+            own_arrays = found[0] | found[1]
+            eta = unit.eta_from_mean(mean_statistic(engine, unit, data, own_arrays), own_arrays)
+        trained, fixed = ({k: v.astype(dtype) for k, v in arrays.items()} for arrays in found)
         own = {k: engine.arrays.asarray(v, like=like) for k, v in (trained | fixed).items()}
         if (bias := f"{name}.bias") in shapes:
             params[bias] = engine.arrays.asarray(eta.reshape(*shapes[bias], -1).mean(-1), like=like)

@@ -72,7 +72,7 @@ class BoltzmannMachine(Parts):
                 raise ValueError(f"expected a state with layers among {list(layers)}, got {n!r}")
             if np.ndim(x) == 0 or x.shape[-1] != layers[n].size:
                 raise ValueError(f"expected {n} of shape (..., {layers[n].size}), got shape {tuple(np.shape(x))}")
-            out[n] = self.center(n, layers[n].statistic(self.engine, x, self.like))
+            out[n] = self.center(n, layers[n].statistic(self.engine, x, self.like, self.layer_arrays(n)))
         return out
 
     def _read(self, term: Term, s: Mapping[str, Array]) -> Mapping[str, Array]:

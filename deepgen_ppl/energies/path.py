@@ -21,10 +21,27 @@ import itertools
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
+
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.typing import Array, Rng, State
 
 __all__ = ["Path"]
+
+
+def _check_statistics(a: BoltzmannMachine, b: BoltzmannMachine) -> None:
+    """Check that layers of two machines have one statistic, where arrays can be read.
+
+    Raises:
+        ValueError: with the array that differs.
+    """
+    arrays = a.engine.arrays
+    for name, unit in a.structure.units:
+        for key in unit.statistic_arrays:
+            pair = [m.layer_arrays(name)[key] for m in (a, b)]
+            if all(map(arrays.is_concrete, pair)) and not np.array_equal(*map(arrays.to_numpy, pair)):
+                raise ValueError(f"expected two machines with the same {name}.{key}, got {a!r} and {b!r}")
+
 
 Sent = tuple[Array, ...]
 """What each machine of the path sends to a layer."""
@@ -50,6 +67,7 @@ class Path:
         for m in machines[:-1]:
             if m.structure.units != end.units:
                 raise ValueError(f"expected two machines with the same layers, got {m!r} and {machines[-1]!r}")
+            _check_statistics(m, machines[-1])
             if own := [c.name for c in m.structure.couplings if c not in end.couplings]:
                 raise ValueError(f"expected couplings that the last machine has too, got {own} in {m!r}")
         self.machines = tuple(m.uncentered() for m in machines)

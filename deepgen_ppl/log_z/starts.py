@@ -39,7 +39,8 @@ def start_of(machine: BoltzmannMachine, start: BoltzmannMachine | None, data: An
     """
     if start is None:
         visible = machine.structure.visible
-        rates = None if data is None else mean_statistic(machine.engine, machine.structure.layers[visible], data)
+        unit, own = machine.structure.layers[visible], machine.layer_arrays(visible)
+        rates = None if data is None else mean_statistic(machine.engine, unit, data, own)
         start = machine.decoupled() if rates is None else base_rate_machine(machine, {visible: rates})
     _check_start(start, machine)
     if start.batch_shape == machine.batch_shape:

@@ -153,7 +153,7 @@ class ConvolutionalRBM(BoltzmannMachine):
     def maps(self, h: Array) -> Array:
         """The units h^k_ij, 0 or 1, shape (..., K, rows, columns), of values of layer `h`, shape (..., blocks)."""
         unit = self.structure.layers["h"]
-        return self.convolution.to_maps(self.engine, unit.statistic(self.engine, h, self.like))
+        return self.convolution.to_maps(self.engine, unit.statistic(self.engine, h, self.like, self.layer_arrays("h")))
 
     def values(self, maps: Array) -> Array:
         """Values of layer `h`, shape (..., blocks), of units h^k_ij, shape (..., K, rows, columns): inverse of `maps`.

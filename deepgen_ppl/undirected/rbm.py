@@ -97,11 +97,22 @@ class GaussianBernoulliRBM(RBM):
     p(v | h) = Normal(sigma^2 (b + W h), sigma) and p(h | v) = Bernoulli(sigmoid(c + W'v)).
     In the letters of the reference, b and W here are its b / sigma^2 and W / sigma^2.
 
+    A machine that `init` makes from data is the same of z = (v - l) / u, with the means l and standard deviations u of
+    the data as constants (`Gaussian(V, standardized=True)`): E(z, h), b, W and sigma / u know no units, so that pixels
+    from 0 to 255, from 0 to 1, and standardized ones are learned alike, while log p(v) is in the units of v.
+
+    >>> import numpy as np
+    >>> import deepgen_ppl.numpyro as dg
+    >>> v = np.array([[0.0, 10.0], [2.0, 30.0]], np.float32)
+    >>> rbm = dg.GaussianBernoulliRBM.init(2, 3, rng=0, data=v)
+    >>> np.exp(rbm.params["v.log_sigma"])
+    Array([ 1., 10.], dtype=float32)
+
     Args:
         weight: W, shape (V, H).
         visible_bias: b, shape (V,); zero by default.
         hidden_bias: c, shape (H,); zero by default.
-        visible_scale: standard deviation sigma of the visible units; None makes one for each a trained array, from 1.
+        visible_scale: standard deviation sigma of the visible units; None, the default, learns one for each, from 1.
         visible: unit of the visible layer, in place of `Gaussian(V, scale=visible_scale)`.
         hidden: unit of the hidden layer; `Bernoulli(H)` by default.
 
@@ -114,7 +125,7 @@ class GaussianBernoulliRBM(RBM):
         visible_bias: Array | None = None,
         hidden_bias: Array | None = None,
         *,
-        visible_scale: float | None = 1.0,
+        visible_scale: float | None = None,
         visible: Unit | None = None,
         hidden: Unit | None = None,
     ) -> None:
@@ -129,7 +140,7 @@ class GaussianBernoulliRBM(RBM):
         hidden: int | Unit,
         *,
         rng: Rng | int,
-        visible_scale: float | None = 1.0,
+        visible_scale: float | None = None,
         centered: bool = True,
         data: Any = None,
         weight_scale: float = 0.01,
@@ -138,16 +149,19 @@ class GaussianBernoulliRBM(RBM):
         """A machine with small random weights.
 
         Args:
-            visible: number of real units, or a unit.
+            visible: number of real units, standardized ones where data are given; or a unit.
             hidden: number of Bernoulli units, or a unit.
             rng: seed or generator.
-            visible_scale: standard deviation sigma of the visible units; None learns one for each.
+            visible_scale: standard deviation sigma of the visible units, in the units of the data; None, the default,
+                learns one for each, from the standard deviations of the data, or from 1 without data.
             centered: whether to subtract offsets from the statistics; training moves them.
-            data: (N, V) from which to take the visible bias and offset.
-            weight_scale: standard deviation of the weights.
+            data: (N, V), in any units, from which to take location and unit of measurement, the visible bias and
+                offset, and where sigma starts.
+            weight_scale: standard deviation of the weights between h and z = (v - l) / u.
             dtype: `float32` or `float64`.
         """
-        visible = visible if isinstance(visible, Unit) else Gaussian(visible, scale=visible_scale)
+        if not isinstance(visible, Unit):
+            visible = Gaussian(visible, scale=visible_scale, standardized=data is not None)
         return super().init(
             visible, hidden, rng=rng, centered=centered, data=data, weight_scale=weight_scale, dtype=dtype
         )

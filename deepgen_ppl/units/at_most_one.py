@@ -81,9 +81,9 @@ class AtMostOne(Unit):
         s = engine.xp.reshape(s, (*s.shape[:-1], self.size, self.block + 1))[..., 1:]
         return engine.xp.reshape(s, (*s.shape[:-2], self.width))
 
-    def statistic(self, engine: Engine, x: Array, like: Array) -> Array:
+    def statistic(self, engine: Engine, x: Array, like: Array, params: Params) -> Array:
         """The units, 1 where on, flat."""
-        return self._without_off(engine, self._law.statistic(engine, x, like))
+        return self._without_off(engine, self._law.statistic(engine, x, like, params))
 
     def log_partition(self, engine: Engine, eta: Array, params: Params) -> Array:
         """log(1 + sum_j e^eta_j)."""

@@ -26,7 +26,7 @@ from deepgen_ppl.options import check_options, integer
 from deepgen_ppl.registry import Registered
 from deepgen_ppl.typing import Array, Distribution, Params, Rng
 
-__all__ = ["Unit", "mean_statistic", "shown"]
+__all__ = ["Unit", "mean_statistic", "rows_of", "shown"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Unit(Registered, ABC):
 
     free: ClassVar[bool] = True
     factorizes: ClassVar[bool] = True
+
+    @property
+    def statistic_arrays(self) -> tuple[str, ...]:
+        """Names of the layer's arrays that s(x) reads: the machines of a path have these in common."""
+        return ()
 
     def __post_init__(self) -> None:
         check_options(self, size=integer(self.size, f"the number of {type(self).__name__} units"))
@@ -96,12 +101,18 @@ class Unit(Registered, ABC):
         """Arrays of the base measure as (trained, fixed)."""
         return {}, {}
 
+    def arrays_from_data(self, x: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """`init_arrays` as checked data (N, n) suggest them."""
+        del x
+        return self.init_arrays()
+
     def likelihood_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Arrays of `likelihood` beside the network's output, as (trained, fixed)."""
         return self.init_arrays()
 
-    def statistic(self, engine: Engine, x: Array, like: Array) -> Array:
+    def statistic(self, engine: Engine, x: Array, like: Array, params: Params) -> Array:
         """s(x), shape (..., width), in the dtype of `like`."""
+        del params
         return engine.arrays.cast(x, like)
 
     def log_base(self, engine: Engine, x: Array, params: Params) -> Array | float:
@@ -177,14 +188,25 @@ class Unit(Registered, ABC):
             raise ValueError(f"{name}: expected {problem}")
 
 
-def mean_statistic(engine: Engine, unit: Unit, x: Any) -> np.ndarray:
-    """Mean over the data of s(x), shape (width,), after checking the data."""
+def rows_of(engine: Engine, unit: Unit, x: Any) -> np.ndarray:
+    """Data (N, n) as NumPy's, checked.
+
+    Raises:
+        ValueError: for values that the unit cannot take, or another shape.
+    """
     x = np.asarray(engine.arrays.to_numpy(x))
     unit.check(x, "data")
     if x.ndim != 2:
         raise ValueError(f"expected data of shape (N, {unit.size}), got shape {x.shape}")
+    return x
+
+
+def mean_statistic(engine: Engine, unit: Unit, x: Any, params: Mapping[str, Any]) -> np.ndarray:
+    """Mean over the data of s(x), shape (width,), after checking the data."""
+    x = rows_of(engine, unit, x)
     like = engine.arrays.asarray(np.zeros(1, np.float32))
-    s = engine.arrays.to_numpy(unit.statistic(engine, engine.arrays.asarray(x.astype(np.float32)), like))
+    params = {k: engine.arrays.asarray(v, like=like) for k, v in params.items()}
+    s = engine.arrays.to_numpy(unit.statistic(engine, engine.arrays.asarray(x.astype(np.float32)), like, params))
     return s.reshape(-1, unit.width).mean(0, dtype=float)
 
 

@@ -54,7 +54,7 @@ class Categorical(Unit):
     def _flat(self, engine: Engine, eta: Array) -> Array:
         return engine.xp.reshape(eta, (*eta.shape[:-2], self.width))
 
-    def statistic(self, engine: Engine, x: Array, like: Array) -> Array:
+    def statistic(self, engine: Engine, x: Array, like: Array, params: Params) -> Array:
         """one-hot(x), flat."""
         return self._flat(engine, engine.special.one_hot(x, self.num_states, like))
 

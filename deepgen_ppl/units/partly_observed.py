@@ -65,6 +65,11 @@ class PartlyObserved(Unit):
         trained, fixed = self.unit.init_arrays()
         return trained, fixed | {"value": np.zeros(self.size), "missing": np.ones(self.size)}
 
+    @property
+    def statistic_arrays(self) -> tuple[str, ...]:
+        """Those of the unit."""
+        return self.unit.statistic_arrays
+
     def _by_unit(self, engine: Engine, x: Array) -> Array:
         return engine.xp.reshape(x, (*x.shape[:-1], self.size, -1))
 
@@ -72,9 +77,9 @@ class PartlyObserved(Unit):
         own = {k: v[..., None] for k, v in params.items() if k not in ("value", "missing")}
         return self.unit.log_base(engine, x[..., None], own)
 
-    def statistic(self, engine: Engine, x: Array, like: Array) -> Array:
+    def statistic(self, engine: Engine, x: Array, like: Array, params: Params) -> Array:
         """That of the unit."""
-        return self.unit.statistic(engine, x, like)
+        return self.unit.statistic(engine, x, like, params)
 
     def log_base(self, engine: Engine, x: Array, params: Params) -> Array:
         """sum_i log m(x_i), minus infinity where x contradicts what is known."""
@@ -85,7 +90,7 @@ class PartlyObserved(Unit):
 
     def log_partition(self, engine: Engine, eta: Array, params: Params) -> Array:
         """<eta_i, s(o_i)> + log m(o_i) where known."""
-        s = self.statistic(engine, params["value"], eta)
+        s = self.statistic(engine, params["value"], eta, params)
         known = engine.xp.sum(self._by_unit(engine, eta * s), axis=-1)
         known = known + self._log_base_by_unit(engine, params["value"], params)
         return engine.xp.where(params["missing"] == 0, known, self.unit.log_partition(engine, eta, params))
@@ -93,7 +98,7 @@ class PartlyObserved(Unit):
     def mean(self, engine: Engine, eta: Array, params: Params) -> Array:
         """s(o_i) where known."""
         mean = self._by_unit(engine, self.unit.mean(engine, eta, params))
-        s = self._by_unit(engine, self.statistic(engine, params["value"], eta))
+        s = self._by_unit(engine, self.statistic(engine, params["value"], eta, params))
         missing = params["missing"][..., None]
         mixed = engine.xp.where(missing == 0, s + 0.0 * mean, mean)
         return engine.xp.reshape(mixed, (*mixed.shape[:-2], self.width))
