@@ -36,6 +36,7 @@ from deepgen_ppl.kernels.kernel import Kernel
 from deepgen_ppl.kernels.parallel_tempering import ParallelTempering
 from deepgen_ppl.log_p.bounds import Bounds, BoundsOptions, bounds
 from deepgen_ppl.log_p.compare import Comparison, compare
+from deepgen_ppl.log_p.metric import bounds_metric
 from deepgen_ppl.log_z.ais import ais
 from deepgen_ppl.log_z.estimates import Contrastive, LogNormalizer
 from deepgen_ppl.log_z.exact import exact_log_normalizer
@@ -136,6 +137,7 @@ __all__ = [
     "adam",
     "ais",
     "bounds",
+    "bounds_metric",
     "compare",
     "engine",
     "exact_log_normalizer",

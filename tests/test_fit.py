@@ -184,6 +184,15 @@ def test_validation_without_patience_never_stops(dg):
     assert bias(dg, fit.model) == pytest.approx(1 - 0.5**12)
 
 
+def test_the_best_model_is_kept_without_patience_too(dg):
+    watch = dg.Validation(np.eye(7), scripted([0.0, 3.0, 2.0]), keep_best=True)
+    assert bias(dg, registered(dg, epochs=3, validation=watch).model) == pytest.approx(1 - 0.5**6)
+    watch = dg.Validation(np.eye(7), scripted([0.0, 3.0, 2.0]), patience=5, keep_best=False)
+    assert bias(dg, registered(dg, epochs=3, validation=watch).model) == pytest.approx(1 - 0.5**9)
+    with pytest.raises(TypeError, match="expected True, False or None for keep_best, got 1"):
+        dg.Validation(np.eye(7), keep_best=1)
+
+
 def test_validation_every_so_many_epochs(dg):
     fit = registered(dg, epochs=5, validation=dg.Validation(np.eye(7), scripted([1.0, 2.0]), every=2))
     assert fit.history["validation"] == [1.0, 2.0]
@@ -567,7 +576,8 @@ def test_the_progress_bar_can_be_turned_off(dg, capfd):
 
 
 def test_a_machine_has_no_loss_to_stop_on(dg):
-    with pytest.raises(ValueError, match=r"expected Validation\(data, metric=\.\.\.\) with StochasticML"):
+    sentence = r"expected Validation\(data, metric=\.\.\.\) with StochasticML, .*metric=bounds_metric\(\) judges"
+    with pytest.raises(ValueError, match=sentence):
         train(dg, "rbm", validation=X[:3])
 
 

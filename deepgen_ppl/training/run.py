@@ -126,9 +126,9 @@ class Run:
 
     def result(self) -> Fit:
         """The outcome so far."""
-        early = self.watch is not None and self.watch.patience is not None and self.best is not None
+        best = self.watch is not None and self.watch.keeps_best and self.best is not None
         rows = {name: x for name, x in take(self.source.example(), slice(0, 1)).items() if name != WEIGHT}
-        return Fit(self.best if early else self.model, self.history, self.state, self.stopped, rows)
+        return Fit(self.best if best else self.model, self.history, self.state, self.stopped, rows)
 
     def saved(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What a checkpoint keeps: arrays, and a record as JSON."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deepgen_ppl.data import Batch, checked, named, num_rows
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.objectives.objective import Objective
-from deepgen_ppl.options import check_options, integer
+from deepgen_ppl.options import check_options, instance, integer
 from deepgen_ppl.typing import Array, Rng
 
 __all__ = ["Validation", "check_validation"]
@@ -25,25 +25,34 @@ class Validation:
     Args:
         data: what `fit` takes: one array (M, V), or named arrays.
         metric: `(model, data) -> float`, larger is better, in nats per datum by convention. By default minus the
-            objective's loss, which only objectives of model-guide pairs have.
+            objective's loss, which only objectives of model-guide pairs have; `bounds_metric()` is one for machines.
         patience: number of evaluations without a better value after which training stops and the best model is
             returned; None never stops.
         every: number of epochs between evaluations.
+        keep_best: whether the best model is returned in place of the last; by default where there is a patience.
     """
 
     data: Any
     metric: Callable[[Any, Any], float] | None = None
     patience: int | None = None
     every: int = 1
+    keep_best: bool | None = None
 
     def __post_init__(self) -> None:
         if self.metric is not None and not callable(self.metric):
             raise TypeError(f"expected a function of (model, data) for metric, got {self.metric!r}")
+        if self.keep_best is not None:
+            instance(self.keep_best, "keep_best", bool, "True, False or None")
         check_options(
             self,
             patience=None if self.patience is None else integer(self.patience, "patience"),
             every=integer(self.every, "every"),
         )
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best model is returned."""
+        return self.patience is not None if self.keep_best is None else self.keep_best
 
     def value(self, model: Any, epoch: int) -> float:
         """The metric of a model.
@@ -81,11 +90,11 @@ def check_validation(model: Any, objective: Objective, validation: Any) -> Valid
         if not getattr(objective, "has_value", isinstance(model, Program)):
             raise ValueError(
                 f"expected Validation(data, metric=...) with {type(objective).__name__}, which has no loss to stop on: "
-                "the gap of free energies means nothing"
+                "the gap of free energies means nothing; metric=bounds_metric() judges a machine by log p(x)"
             )
         metric = _default_metric(objective, model.engine)
     data = batch if isinstance(watch.data, Mapping) else batch[model.data_name]
-    return Validation(data, metric, watch.patience, watch.every)
+    return replace(watch, data=data, metric=metric)
 
 
 @functools.lru_cache(maxsize=16)
