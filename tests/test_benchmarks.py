@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "common")
+SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in ("common", "baselines"))
 KEYS = {"name", "command", "commit", "date", "machine", "engine", "seed", "seconds", "values"}
 KINDS = {"exact", "lower", "upper", "estimate", "ratio"}
 

@@ -146,9 +146,10 @@ def test_conditional_means(dg, double, name):
             row = {n: x[r] for n, x in states.items()}
             exact, law = truth.conditional(block, row)
             if values is None:
-                np.testing.assert_allclose(mean, exact, **TOL)
-                sigma = to_numpy(dg, m.layer_arrays(block)["log_sigma"])
-                np.testing.assert_allclose(np.diag(np.exp(2 * sigma)), law, **TOL)
+                own = {k: to_numpy(dg, v) for k, v in m.layer_arrays(block).items()}
+                in_units = (exact - own.get("location", 0.0)) / np.exp(own.get("log_unit", 0.0))
+                np.testing.assert_allclose(mean, in_units, **TOL)
+                np.testing.assert_allclose(np.diag(np.exp(2 * own["log_sigma"])), law, **TOL)
             else:
                 having = values[-(len(mean) // exact.shape[1]) :]  # those that have a component
                 onehot = (exact[..., None] == having).reshape(len(exact), -1)

@@ -99,7 +99,8 @@ class GaussianBernoulliRBM(RBM):
 
     A machine that `init` makes from data is the same of z = (v - l) / u, with the means l and standard deviations u of
     the data as constants (`Gaussian(V, standardized=True)`): E(z, h), b, W and sigma / u know no units, so that pixels
-    from 0 to 255, from 0 to 1, and standardized ones are learned alike, while log p(v) is in the units of v.
+    from 0 to 255, from 0 to 1, and standardized ones are learned alike, while log p(v) is in the units of v. Its
+    `mean("v", ...)`, as of every layer, is that of the statistic, z; `conditional("v", ...)` is the law of v.
 
     >>> import numpy as np
     >>> import deepgen_ppl.numpyro as dg
