@@ -38,8 +38,9 @@ def _check_statistics(a: BoltzmannMachine, b: BoltzmannMachine) -> None:
     arrays = a.engine.arrays
     for name, unit in a.structure.units:
         for key in unit.statistic_arrays:
-            pair = [m.layer_arrays(name)[key] for m in (a, b)]
-            if all(map(arrays.is_concrete, pair)) and not np.array_equal(*map(arrays.to_numpy, pair)):
+            own, other = a.layer_arrays(name)[key], b.layer_arrays(name)[key]
+            readable = arrays.is_concrete(own) and arrays.is_concrete(other)
+            if readable and not np.array_equal(arrays.to_numpy(own), arrays.to_numpy(other)):
                 raise ValueError(f"expected two machines with the same {name}.{key}, got {a!r} and {b!r}")
 
 
