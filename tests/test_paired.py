@@ -103,7 +103,8 @@ def test_the_reach_of_both_sides_is_taken_off():
     assert table(a=a, b=b).better_than("a", z=2.0) == ["b"]
     assert table(a=a, b=b).versus("a", "b").needed == pytest.approx(1.2, abs=1e-5)
     (remark,) = table(a=a, b=b).remarks()
-    assert remark == "a not better than b: ahead by 1.00 nats, less 3 s.e. of a 0.60 nats, 3 s.e. of b 0.60 nats"
+    said = "a not better than b: ahead by 1.00 nats, less 3 s.e. of a 0.60 nats, 3 s.e. of b 0.60 nats"
+    assert remark == f"{said}; try more particles (num_particles)"
 
 
 def test_markovs_margin_stands_in_for_a_withheld_error():

@@ -18,20 +18,23 @@ from deepgen_ppl.cli.recipes import RECIPES, Job, prepare
 from deepgen_ppl.cli.report import Asked, write
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.log_p.bounds import BoundsOptions
+from deepgen_ppl.log_p.cells import folded, words
 from deepgen_ppl.log_p.compare import Comparison
+from deepgen_ppl.log_p.table import LEAST, WIDTH, Table
 from deepgen_ppl.log_z.exact import enumerable
 
 try:
     import typer
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as Frame
+    from rich.text import Text
 except ImportError:
     sys.exit("deepgen-ppl: expected typer and rich for the command line: pip install 'deepgen-ppl[cli]'")
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Deep generative models as probabilistic programs.")
-console = Console(width=None if sys.stdout.isatty() else 140)
+console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 ROUNDING = 1e-3
 """What float32 may add to log-weights summed over thousands of temperatures, in nats."""
@@ -142,19 +145,30 @@ def _train(dg: ModuleType, name: str, parts: dict[str, np.ndarray], asked: Asked
 
 
 def _print(comparison: Comparison) -> None:
-    table = Table(title=f"log p(x), nats per datum over {comparison.num_data} test data ({comparison.measure})")
-    for column in ("model", "lower", "kind", "upper", "kind", "estimate", "kind", "se data", "se log Z", "better than"):
-        number = column in ("lower", "upper", "estimate", "se data", "se log Z")
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row in comparison.cells():
-        table.add_row(*row[:-1])
-    console.print(table)
-    for remark in comparison.remarks():
-        _say(remark)
+    """The table and the paired differences; what does not fit stands in table.csv."""
+    _print_table(comparison.table())
+    if len(comparison.bounds) > 1:
+        _print_table(comparison.differences().table())
     _say(
-        "kind: exact, bound (a side in expectation), estimate (no side). A model is better than another where its "
-        "lower side lies above the other's upper side, over the same rows and beyond all errors."
+        "A model is better than another where its lower side lies above the other's upper side, over the same rows and "
+        "beyond all errors."
     )
+
+
+def _print_table(table: Table) -> None:
+    """A framed table as wide as the terminal at most, with the remarks below."""
+    if console.options.ascii_only:
+        table = table.ascii()
+    fitted = table.fitted(max(console.width, LEAST), gap=3, edge=4)
+    framed = Frame(title=Text(table.title))
+    for column, width in fitted:
+        head = Text("\n".join(folded(column.head, width)))
+        framed.add_column(head, justify="right" if column.number else "left", no_wrap=True, min_width=width)
+    for row in zip(*([folded(cell, width) for cell in column.cells] for column, width in fitted), strict=True):
+        framed.add_row(*(Text("\n".join(lines)) for lines in row))
+    console.print(framed)
+    for note in (*table.notes, *table.left_out(fitted)):
+        console.print(Text(" ".join(words(note))))
 
 
 def _check_sandwich(dg: ModuleType, models: dict[str, Any], test: np.ndarray, seed: int) -> None:

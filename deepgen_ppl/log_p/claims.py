@@ -80,9 +80,13 @@ class Bounds:
     upper_pointwise: np.ndarray | None = None
 
     def __repr__(self) -> str:
-        rows = f"mean over {len(self.pointwise)} rows in nats, s.e. over data {self.se_data:.2g}, {self.seconds:.1f} s"
+        error = "" if math.isnan(self.se_data) else f", s.e. over data {self.se_data:.2g}"
+        rows = f"mean over {len(self.pointwise)} rows in nats{error}, {self.seconds:.1f} s"
         flags = f", flags {list(self.flags)}" if self.flags else ""
-        return f"Bounds({rows}{flags};\n  lower {self.lower}\n  upper {self.upper})"
+        sides = {"lower": self.lower, "upper": self.upper}
+        if self.lower.kind == self.upper.kind == "none":
+            sides["estimate"] = self.estimate
+        return f"Bounds({rows}{flags};" + "".join(f"\n  {name} {side}" for name, side in sides.items()) + ")"
 
     def interval(self, z: float = 3.0) -> tuple[float, float]:
         """Lower and upper side, each moved out by z of its Monte Carlo standard errors; NaN where none is claimed.

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import math
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from deepgen_ppl.data import named
 from deepgen_ppl.datasets.scaling import Standardized
 from deepgen_ppl.log_p.bounds import Bounds, BoundsOptions, bounds, checked_data
+from deepgen_ppl.log_p.bounds_table import bounds_table
+from deepgen_ppl.log_p.differences import Differences
 from deepgen_ppl.log_p.paired import Difference, difference
+from deepgen_ppl.log_p.table import Table
+from deepgen_ppl.log_p.tabular import Tabular
 from deepgen_ppl.log_z.estimates import FLAGS
 from deepgen_ppl.options import instance
 from deepgen_ppl.typing import Rng
@@ -44,26 +44,44 @@ COLUMNS = (
     "upper_missing",
 )
 
-WIDTH = 80
-"""Columns of a printed line."""
-
 HEAVY_TAILS = "heavy tails: a few rows on which it loses much decide, and unseen ones may turn it round: more rows"
 """What is said of a claim over differences with a long lower tail."""
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Tabular):
     """Bounds of several models on the same data, in nats per datum.
+
+    It prints as a table, in terminals and in notebooks. A value has a sign before it: log p(x) is at least it (>=, a
+    lower side in expectation), at most it (<=, an upper side), equal to it (=), or near it with no side claimed (~).
 
     Attributes:
         bounds: model name -> bounds, in the order of the estimates, which is no ranking.
         num_data: number of data.
         measure: kind and size of the data.
+
+    Example:
+        >>> import numpy as np, deepgen_ppl.numpyro as dg
+        >>> even, x = dg.RBM.init(4, 2, rng=0, weight_scale=0), np.tile([1, 1, 0, 0], (20, 1))
+        >>> peaked = even.with_params({**even.params, "v.bias": np.array([3, 3, -3, -3], "float32")})
+        >>> table = dg.compare({"even": even, "peaked": peaked}, x, rng=0)
+        >>> table
+        log p(x) in nats per datum over 20 data ({0, 1}^4)
+        model   log p(x)  s.e. data  better than
+        peaked   = -0.19       0.00  even
+        even     = -2.77       0.00  -
+        = exact
+        >>> print(table.to_markdown().splitlines()[2])
+        | model | log p(x) | s.e. data | better than |
+        >>> table.versus("peaked", "even").claimed
+        True
     """
 
     bounds: dict[str, Bounds]
     num_data: int
     measure: str
+
+    columns: ClassVar[tuple[str, ...]] = (*COLUMNS, "num_data", "measure")
 
     def versus(self, name: str, other: str, z: float = 3.0) -> Difference:
         """What speaks for one model against another: the mean of the paired differences, and what it must exceed.
@@ -75,14 +93,44 @@ class Comparison:
         """
         return difference((name, other), self.bounds[name], self.bounds[other], z)
 
+    def differences(self, z: float = 3.0) -> Differences:
+        """All pairs of models, row by row over the same data: a table as well.
+
+        Models of the same rows differ by less than their own standard errors say, since they find the same rows hard.
+
+        Args:
+            z: see `versus`.
+        """
+        return Differences(self.bounds, z)
+
     def better_than(self, name: str, z: float = 3.0) -> list[str]:
         """Models whose upper side lies below this one's lower side over the same rows; see `versus`."""
         return [other for other in self.bounds if other != name and self.versus(name, other, z).claimed]
 
+    def missing(self) -> list[str]:
+        """Sides that are not claimed, and why: a line for each reason."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for name, e in self.bounds.items():
+            gaps = {
+                f"{side} side": s.reason for side, s in (("lower", e.lower), ("upper", e.upper)) if s.kind == "none"
+            }
+            if len(gaps) == 2 and e.lower.reason == e.upper.reason:
+                gaps = {"side": e.lower.reason}
+            for gap in gaps.items():
+                found.setdefault(gap, []).append(name)
+        return [f"no {side} ({', '.join(names)}): {reason}" for (side, reason), names in sorted(found.items())]
+
     def remarks(self) -> list[str]:
-        """What a reader of the table should know: claims withheld though the sides are apart, doubts, and flags."""
+        """What a reader should know of the claims: those withheld though the sides are apart, doubts, and flags.
+
+        A claim that is withheld comes with what to turn.
+        """
         pairs = {(a, b): self.versus(a, b) for a in self.bounds for b in self.bounds if a != b}
-        lines = [f"{a} not better than {b}: {d.withheld}" for (a, b), d in pairs.items() if d.mean > 0 and d.withheld]
+        withheld: dict[tuple[str, str], list[str]] = {}
+        for (a, b), d in pairs.items():
+            if d.mean > 0 and d.withheld:
+                withheld.setdefault((a, d.withheld + (f"; try {d.advice}" if d.advice else "")), []).append(b)
+        lines = [f"{a} not better than {', '.join(others)}: {why}" for (a, why), others in withheld.items()]
         lines += [f"{a} better than {b}: {HEAVY_TAILS}" for (a, b), d in pairs.items() if d.heavy_tails]
         flags = dict.fromkeys(flag for e in self.bounds.values() for flag in e.flags)
         for flag in flags:
@@ -117,49 +165,23 @@ class Comparison:
             for name, e in self.bounds.items()
         ]
 
-    def cells(self) -> list[tuple[str, ...]]:
-        """The rows as text: lower, kind, upper, kind, estimate, kind, errors, better than, flags."""
-        return [_cells(row) for row in self.rows()]
+    def records(self) -> list[dict[str, Any]]:
+        """The rows, with number and kind of the data."""
+        return [{**row, "num_data": self.num_data, "measure": self.measure} for row in self.rows()]
 
-    def to_csv(self, path: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
-        """Write the rows to a CSV file.
+    def table(self) -> Table:
+        """What is printed: model, log p(x), its errors, and what the model is better than.
 
-        Args:
-            path: the file.
-            about: columns more, of one value each: what the rows are of.
+        The s.e. of log Z is there where some model has one. Where there is no room it leaves first, then the s.e. over
+        the data, then what is claimed.
         """
-        more = {"num_data": self.num_data, "measure": self.measure, **(about or {})}
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, (*COLUMNS, *more))
-            writer.writeheader()
-            writer.writerows({**row, **more} for row in self.rows())
+        better = {name: self.better_than(name) for name in self.bounds}
+        title = f"log p(x) in nats per datum over {self.num_data} data ({self.measure})"
+        return bounds_table(title, self.bounds, better, (*self.missing(), *self.remarks()))
 
-    def __repr__(self) -> str:
-        lines = [f"log p(x) in nats per datum over {self.num_data} data ({self.measure})"]
-        head = ("model", "lower", "", "upper", "", "estimate", "", "se", "se Z", "better than")
-        table = [head, *(row[:-1] for row in self.cells())]
-        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-        numbers, kinds = {1, 3, 5, 7, 8}, {2, 4, 6}
-        for row in table:
-            cells = [
-                c.rjust(w) if i in numbers else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-            ]
-            gaps = ["", *(" " if i in kinds else "  " for i in range(1, len(head)))]
-            lines.append("".join(gap + cell for gap, cell in zip(gaps, cells, strict=True)).rstrip())
-        for remark in self.remarks():
-            lines += textwrap.wrap(remark, WIDTH, subsequent_indent="  ")
-        return "\n".join(lines)
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    names = ("lower", "lower_kind", "upper", "upper_kind", "estimate", "estimate_kind", "se_data", "se_log_z")
-    cells = [row[n] if isinstance(row[n], str) else _number(row[n]) for n in names]
-    cells = ["-" if c == "none" else c for c in cells]
-    return (row["model"], *cells, row["better_than"] or "-", row["flags"] or "-")
+    def cells(self) -> list[tuple[str, ...]]:
+        """The rows of the table as text."""
+        return self.table().rows()
 
 
 def compare(

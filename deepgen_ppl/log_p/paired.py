@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepgen_ppl.log_p.claims import Bounds
-from deepgen_ppl.log_z.estimates import Estimate
+from deepgen_ppl.log_z.estimates import RUNS_FOR_ERROR, Estimate
 
 __all__ = ["MIN_ROWS", "Difference", "difference", "student_quantile"]
 
@@ -38,12 +38,16 @@ class Difference:
         needed: what the mean must exceed: both reaches and Student's quantile of the scatter over the rows.
         withheld: why nothing is claimed; empty where the one is better than the other.
         heavy_tails: whether rare large losses make the claim doubtful.
+        se: standard error of the mean over the rows; NaN where the mean is, or of one row.
+        advice: what would help most where the one is ahead and nothing is claimed.
     """
 
     mean: float
     needed: float
     withheld: str
     heavy_tails: bool = False
+    se: float = math.nan
+    advice: str = ""
 
     @property
     def claimed(self) -> bool:
@@ -72,22 +76,35 @@ def difference(names: tuple[str, str], a: Bounds, b: Bounds, z: float = 3.0) -> 
         return Difference(math.nan, math.nan, f"{second} has no upper side ({b.upper.reason})")
     d = lower - upper
     rows, mean = len(d), float(d.mean())
+    se = float(d.std(ddof=1)) / math.sqrt(rows) if rows > 1 else math.nan
     if rows < MIN_ROWS:
-        return Difference(mean, math.nan, f"{rows} rows, at least {MIN_ROWS} needed")
-    scatter = student_quantile(z, rows - 1) * float(d.std(ddof=1)) / math.sqrt(rows)
+        return Difference(mean, math.nan, f"{rows} rows, at least {MIN_ROWS} needed", se=se)
     parts = {
-        f"scatter over {rows} rows": scatter,
+        f"scatter over {rows} rows": student_quantile(z, rows - 1) * se,
         _named(a.lower, first, z): a.lower.reach(z),
         _named(b.upper, second, z): b.upper.reach(z),
         "rounding": float(np.finfo(np.float32).eps * max(np.abs(lower).max(), np.abs(upper).max())),
     }
     needed = sum(parts.values())
     if mean > needed:
-        return Difference(mean, needed, "", bool(_skewness(d) < LONG_TAIL))
+        return Difference(mean, needed, "", bool(_skewness(d) < LONG_TAIL), se)
     if mean <= 0:
-        return Difference(mean, needed, "its lower side lies below the other's upper side")
+        return Difference(mean, needed, "its lower side lies below the other's upper side", se=se)
     said = ", ".join(f"{name} {value:.2f} nats" for name, value in parts.items() if not value < 0.005)
-    return Difference(mean, needed, f"ahead by {mean:.2f} nats, less {said or 'rounding'}")
+    advice = ("more rows", _advice(a, a.lower), _advice(b, b.upper), "")[int(np.argmax(list(parts.values())))]
+    return Difference(mean, needed, f"ahead by {mean:.2f} nats, less {said or 'rounding'}", se=se, advice=advice)
+
+
+def _advice(e: Bounds, side: Estimate) -> str:
+    """What makes the reach of a side shorter: by which of its errors is the largest, or withheld."""
+    if e.log_normalizer is not None:
+        log_w = e.log_normalizer.log_weights
+        if side.withheld and log_w is not None and len(log_w) < RUNS_FOR_ERROR:
+            return f"at least {RUNS_FOR_ERROR} runs (num_runs)"
+        return "more temperatures (betas)" if side.withheld else "more temperatures (betas) or runs (num_runs)"
+    if math.isnan(e.se_log_z) or e.se_log_z > side.mc_se / math.sqrt(2):
+        return "more temperatures and runs of the AIS behind its log Z"
+    return "a better guide, or more particles (num_particles)" if side.withheld else "more particles (num_particles)"
 
 
 def _named(side: Estimate, name: str, z: float) -> str:

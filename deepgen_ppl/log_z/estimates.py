@@ -34,7 +34,8 @@ CERTIFIED = math.log(1 / 0.025)
 """What Markov's inequality costs on the logarithm of a mean of weights, at probability 0.975."""
 
 FLAGS: Mapping[str, str] = {
-    "weights_degenerate": "the weights of AIS are too uneven for a standard error: more temperatures (betas)",
+    "weights_degenerate": "the weights of AIS are too uneven, or under 100, for a standard error: more temperatures "
+    "(betas), at least 100 runs (num_runs)",
     "inexact_start": "the draws that reverse AIS started from came from a Markov chain, so that it bounds nothing",
     "mean_field": "log f(x) is bounded from below by mean field: no upper side",
     "low_ess": "importance weights of many rows have few effective particles: a better guide, or more num_particles",
@@ -43,7 +44,7 @@ FLAGS: Mapping[str, str] = {
     "no_density": "the model is a sampler that observes nothing: no side of log p(x)",
     "not_finite": "log p(x) is infinite or NaN at some rows: nothing can be claimed of its mean",
 }
-"""What should make one careful: code -> what it means, and what to turn."""
+"""What should make one careful: code -> what it means, and what to turn; docs/guide/flags.md has a section for each."""
 
 
 RUNS_FOR_ERROR = 100
