@@ -15,6 +15,7 @@ from gates import LEVEL, gate_mean, sampled
 from scipy import stats
 from scipy.special import logsumexp
 
+from deepgen_ppl.log_p.cells import decimals_of
 from deepgen_ppl.log_p.compare import COLUMNS
 from deepgen_ppl.log_p.importance import importance_log_likelihood
 from deepgen_ppl.log_z.estimates import CERTIFIED, FLAGS, log_mean_exp
@@ -464,9 +465,10 @@ def test_cells_and_repr(comparison):
     assert all(len(line) <= 80 for line in str(comparison).splitlines())
     assert "12 rows, at least 20 needed" in " ".join(str(comparison).split())
     assert "nan" not in str(comparison).lower()
-    rows = {row[0]: row for row in comparison.cells()}
-    assert rows["vae"][1] == f"≥ {comparison.bounds['vae'].lower.value:.2f}"  # no upper side
-    assert rows["rbm"][1] == f"= {comparison.bounds['rbm'].lower.value:.2f}"
+    rows, found = {row[0]: row for row in comparison.cells()}, comparison.bounds
+    decimals = decimals_of([e.se_data for e in found.values()])
+    assert rows["vae"][1] == f"≥ {found['vae'].lower.value:.{decimals}f}"  # no upper side
+    assert rows["rbm"][1] == f"= {found['rbm'].lower.value:.{decimals}f}"
     assert "no upper side (vae): no exact posterior draws" in str(comparison)
 
 

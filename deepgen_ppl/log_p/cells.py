@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 import unicodedata
 from collections.abc import Sequence
 
@@ -49,9 +50,9 @@ def listed(names: Sequence[str]) -> Cell:
 
 
 def decimals_of(errors: Sequence[float]) -> int:
-    """Decimals with which the smallest error shows its first digit: two at least, six at most."""
+    """Decimals with which the median error shows its first digit: two at least, six at most."""
     known = [e for e in errors if math.isfinite(e) and e > ROUNDING]
-    return min(max(2, *(-math.floor(math.log10(e)) for e in known)), 6) if known else 2
+    return min(max(2, -math.floor(math.log10(statistics.median_high(known)))), 6) if known else 2
 
 
 def number(value: float, decimals: int = 2) -> str:
