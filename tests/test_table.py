@@ -134,6 +134,13 @@ def test_text_of_every_kind():
     assert "no side (nothing): the program draws and observes nothing: it has no density" in kinds.missing()
 
 
+def test_an_exact_side_alone_is_a_side():
+    """What is exact on one side is no equality."""
+    e = exact(rows_at(-9.0, 0))
+    half = dataclasses.replace(e, upper=NO_UPPER, upper_pointwise=None)
+    assert [row[1] for row in table(e=e, half=half).cells()] == ["= -9.00", "≥ -9.00"]
+
+
 def test_no_column_without_an_error_of_log_z():
     directed = table(vae=lower(rows_at(-19.36, 4)), rbm16=exact(rows_at(-19.47, 5)))
     assert str(directed).splitlines()[1].split("  ")[-2:] == ["s.e. data", "better than"]
@@ -207,6 +214,11 @@ def test_lines_fit_and_numbers_stay_whole(width):
             assert any(f"{side} " in f"{line} " or f"{side}," in line for line in text), side
     squeezed = "".join(wide.to_text(width).split())
     assert all("".join(name.split()) in squeezed or text_width(name) > 20 for name in NAMES)
+
+
+def test_width_is_that_of_the_terminal():
+    """Two columns for a wide character, none for a combining accent."""
+    assert [text_width(text) for text in ("rbm ≤ ± é", "受限", "e\u0301")] == [9, 4, 1]
 
 
 def test_long_names_are_folded_and_whole():
@@ -406,6 +418,9 @@ def test_the_command_line_prints_the_same_cells(monkeypatch, width, encoding):
     said = text.index("A model is better")
     assert max(map(len, text[:said].splitlines())) <= width
     assert "…" not in text
+    framed = [line for line in text.splitlines() if line[0] in "│|"]
+    assert len(framed) >= 6
+    assert all(line[0] == line[-1] for line in framed)  # whole: rich crops what is too wide
     for value in ("-18.82", "-18.78", "-17.10", "-1e+09"):
         assert value in text
     if width == 200:
@@ -500,6 +515,12 @@ def test_differences_by_hand():
     assert back["withheld"] == "iwae has no upper side (no exact posterior draws)"
     loose = {(r["model"], r["than"]): r for r in demo().differences(z=1.0).records()}
     assert loose["iwae", "rbm16"]["needed"] < r["needed"]
+
+
+def test_the_other_order_is_shown_where_it_is_ahead():
+    """The order of the rows is no ranking."""
+    shown = table(a=exact(rows_at(-2.0, 0)), b=exact(rows_at(-1.0, 1))).differences().table().rows()
+    assert [(row[0], row[1], row[4]) for row in shown] == [("a", "b", "no"), ("b", "a", "yes")]
 
 
 def test_differences_of_few_rows():

@@ -75,7 +75,7 @@ class Differences(Tabular):
     def table(self) -> Table:
         """Each pair once, in the order of the models, and the other order where it is ahead.
 
-        Where there is no room the best guesses leave first, then what is needed.
+        Where there is no room the best guesses leave first, then what is needed, then the answer.
         """
         order = {name: i for i, name in enumerate(self.bounds)}
         rows = [r for r in self.records() if r["difference"] > 0 or order[r["model"]] < order[r["than"]]]
@@ -88,13 +88,13 @@ class Differences(Tabular):
             column(("model",), [words(r["model"]) for r in rows]),
             column(("than",), [words(r["than"]) for r in rows]),
             column(("lower", "- upper"), [_plus_minus(r["difference"], r["se"], decimals) for r in rows], number=True),
-            column(("needed",), [(number(r["needed"], decimals),) for r in rows], number=True, leaves=1),
-            column(("better",), [_answer(r) for r in rows]),
+            column(("needed",), [(number(r["needed"], decimals),) for r in rows], number=True, leaves=2),
+            column(("better",), [_answer(r) for r in rows], leaves=1),
             column(
                 ("best", "guesses"),
                 [_plus_minus(r["guess"], r["se_guess"], decimals) for r in rows],
                 number=True,
-                leaves=2,
+                leaves=3,
             ),
         )
         num_data = max((len(e.pointwise) for e in self.bounds.values()), default=0)
