@@ -105,9 +105,12 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     """Arrays and metadata of a file.
 
     Raises:
+        TypeError: for something else than a path.
         FileNotFoundError: if there is none.
         ValueError: if it is not a file of this library, or is damaged.
     """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise TypeError(f"expected the path of a file, got {path!r}")
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"expected a file at {path}, found none")

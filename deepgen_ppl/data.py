@@ -11,10 +11,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from deepgen_ppl.engine import Engine
 from deepgen_ppl.model import Model
 from deepgen_ppl.typing import Array
 
-__all__ = ["WEIGHT", "Batch", "check_names", "checked", "named", "num_rows", "take"]
+__all__ = ["WEIGHT", "Batch", "check_names", "checked", "named", "num_rows", "plain", "take"]
 
 Batch: TypeAlias = Mapping[str, Array]
 """Named arrays with one leading axis."""
@@ -65,7 +66,7 @@ def check_names(model: Model, data: Mapping[str, Any], what: str, *, weights: bo
     if taken := sorted(model.inputs & RESERVED):
         raise ValueError(f"expected a model that takes no data named {taken}: the name is reserved, got {model!r}")
     known = model.inputs | ({WEIGHT} if weights else set())
-    if unknown := sorted(names - known):
+    if unknown := sorted(names - known, key=str):
         raise ValueError(f"expected {what} among {sorted(known)} for {type(model).__name__}, got {unknown}")
     if missing := sorted(model.observed.keys() - names):
         raise ValueError(f"expected {what} with {missing}, which {type(model).__name__} observes, got {sorted(names)}")
@@ -87,27 +88,44 @@ def checked(model: Model, data: Any, what: str = "data", *, weights: bool = Fals
         ValueError: for a name that the model does not take or lacks, lengths that differ, or values that do not fit.
         TypeError: for something else than arrays.
     """
-    plain = {name: _plain(model, x, f"{name} of {what}") for name, x in named(model, data, what).items()}
-    check_names(model, plain, what, weights=weights)
-    for name, x in plain.items():
+    arrays = {name: _plain(model, x, f"{name} of {what}") for name, x in named(model, data, what).items()}
+    check_names(model, arrays, what, weights=weights)
+    for name, x in arrays.items():
         label = what if name == model.data_name else f"{name} of {what}"
         if name in model.units:
             if x.ndim != 2:
                 raise ValueError(f"expected {label} of shape (N, V), got shape {x.shape}")
             model.units[name].check(x, label)
-        elif name == WEIGHT and (x.ndim != 1 or not (np.isfinite(x) & (x >= 0)).all()):
-            raise ValueError(f"expected {label} as one number a row, finite and not negative, got shape {x.shape}")
-        elif not x.ndim or not np.isfinite(x).all():
+            continue
+        if x.dtype.kind not in "buif":
+            raise ValueError(f"expected numbers in {label}, got dtype {x.dtype}")
+        if name == WEIGHT and (x.ndim != 1 or not (np.isfinite(x) & (x >= 0)).all() or not x.any()):
+            raise ValueError(
+                f"expected {label} as one number a row, finite, not negative and not all 0, got shape {x.shape}"
+            )
+        if not x.ndim or not np.isfinite(x).all():
             raise ValueError(f"expected finite rows in {label}, got shape {x.shape} with NaN or infinite values")
-    shapes = {name: x.shape for name, x in plain.items()}
+    shapes = {name: x.shape for name, x in arrays.items()}
     if len({shape[0] for shape in shapes.values()}) > 1:
         raise ValueError(f"expected {what} of one length, got the shapes {shapes}")
-    return {name: model.engine.arrays.asarray(x, like=model.like) for name, x in plain.items()}
+    return {name: model.engine.arrays.asarray(x, like=model.like) for name, x in arrays.items()}
+
+
+def plain(engine: Engine, x: Any, what: str) -> np.ndarray:
+    """An array, or nested lists, as NumPy's.
+
+    Raises:
+        ValueError: for hidden values, or lists of different lengths.
+    """
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ValueError(f"expected {what} without hidden values, got a masked array: fill it, or leave those rows out")
+    try:
+        return np.asarray(engine.arrays.to_numpy(x))
+    except ValueError:
+        raise ValueError(f"expected {what} as an array, got lists of different lengths") from None
 
 
 def _plain(model: Model, x: Any, what: str) -> np.ndarray:
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise ValueError(f"expected {what} without hidden values, got a masked array: fill it, or leave those rows out")
     if not hasattr(x, "shape"):
         raise TypeError(f"expected {what} as an array, got {type(x).__name__}")
-    return model.engine.arrays.to_numpy(x)
+    return plain(model.engine, x, what)

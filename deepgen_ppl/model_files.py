@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deepgen_ppl.array_files import read_arrays, write_arrays
+from deepgen_ppl.array_files import read_arrays, try_path, write_arrays
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.model import Model
 from deepgen_ppl.registry import name_in_files
@@ -33,11 +33,13 @@ def save(model: Any, path: str | Path) -> None:
         path: where to; conventionally `*.safetensors`.
 
     Raises:
-        TypeError: for another kind of object, or a model that cannot be saved.
+        TypeError: for another kind of object, a model that cannot be saved, or something else than a path.
+        OSError: for a folder that is missing or cannot be written to.
         ValueError: for a model with NaN or infinite values.
     """
     if not isinstance(model, Model):
         raise TypeError(f"expected a machine or a program of deepgen_ppl to save, got {type(model).__name__}")
+    path = try_path(path)
     config, arrays = model.to_file()
     _check_values(arrays, "in the model to save")
     meta = {"format": FORMAT, "kind": "model", "family": name_in_files(type(model)), "config": config}

@@ -14,7 +14,7 @@ import numpy as np
 
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.model import Model
-from deepgen_ppl.options import instance
+from deepgen_ppl.options import instance, mapping, numbers, text
 from deepgen_ppl.typing import Array, ArrayDict, Params
 
 __all__ = ["PARTS", "Stateful"]
@@ -60,15 +60,17 @@ class Stateful(Model):
             name: prefix of all names.
 
         Raises:
-            TypeError: for networks or machines of another kind.
-            ValueError: for names that are given twice.
+            TypeError: for networks or machines of another kind, or something else than dicts of them.
+            ValueError: for names that are given twice, or arrays to be trained that are not finite real numbers.
         """
         nn, asarray = self.engine.nn, self.engine.arrays.asarray
+        given = {"networks": networks, "machines": machines, "arrays": arrays, "constants": constants}
+        named = {k: {} if v is None else mapping(v, k, "{'a': ...}") for k, v in given.items()}
         parts: dict[str, Any] = {
-            "networks": {k: nn.wrap(v) for k, v in (networks or {}).items()},
-            "machines": {k: _machine(k, v) for k, v in (machines or {}).items()},
-            "arrays": {k: asarray(v) for k, v in (arrays or {}).items()},
-            "own_constants": {k: asarray(v) for k, v in (constants or {}).items()},
+            "networks": {k: nn.wrap(v) for k, v in named["networks"].items()},
+            "machines": {k: _machine(k, v) for k, v in named["machines"].items()},
+            "arrays": {k: self._trained(k, v) for k, v in named["arrays"].items()},
+            "own_constants": {k: asarray(v) for k, v in named["constants"].items()},
         }
         heads = [k for part in ("networks", "machines") for k in parts[part]]
         heads += sorted({k.partition(".")[0] for k in (*parts["arrays"], *parts["own_constants"])})
@@ -77,8 +79,16 @@ class Stateful(Model):
             raise ValueError(
                 f"expected networks, machines, arrays and constants of different names, got {sorted(names)}"
             )
-        self.name = name
+        self.name = text(name, "name", empty=True)
         self._hold(**parts)
+
+    def _trained(self, name: str, x: Any) -> Array:
+        """An array to be trained: real, floating, and finite where its values can be read."""
+        x = numbers(x, name)
+        x = self.engine.arrays.asarray(x, dtype="float32" if "int" in str(x.dtype) else None)
+        if not getattr(x, "requires_grad", False) and self.engine.arrays.is_concrete(x):
+            self._check_finite(name, x)
+        return x
 
     def site(self, name: str) -> str:
         """Name of a host parameter: behind the model's own name, if it has one."""
@@ -131,16 +141,17 @@ class Stateful(Model):
         return self._with(constants, self.constants, "constants")
 
     def _with(self, given: Params, own: Params, what: str) -> Self:
-        if unknown := sorted(given.keys() - own.keys()):
+        trained = what == "parameters"
+        mapping(given, what, "{'a': ...}")
+        if unknown := sorted(given.keys() - own.keys(), key=str):
             raise ValueError(f"expected {what} among {sorted(own)}, got {unknown}")
         for k, v in given.items():
-            if tuple(np.shape(v)) != tuple(own[k].shape):
+            if tuple(np.shape(numbers(v, k) if trained else v)) != tuple(own[k].shape):
                 raise ValueError(f"expected {k} of shape {tuple(own[k].shape)}, got shape {tuple(np.shape(v))}")
         new = {k: self.engine.arrays.asarray(v, like=own[k]) for k, v in given.items()}
         for k, v in new.items():
             if not getattr(v, "requires_grad", False) and self.engine.arrays.is_concrete(v):
                 self._check_finite(k, v)
-        trained = what == "parameters"
         update = (lambda m, a: m.with_params(a)) if trained else (lambda m, a: m.with_constants(a))
         inner = {n: self._inside(n, new) for n in (*self.networks, *self.machines)}
         field = "arrays" if trained else "own_constants"

@@ -3,10 +3,10 @@
 import functools
 import re
 
+import bad_input_cases
 import numpy as np
 import pytest
-
-BITS = np.random.default_rng(0).integers(0, 2, (8, 4)).astype(np.float32)
+from bad_input_cases import BITS
 
 
 @functools.cache
@@ -383,3 +383,132 @@ def test_data_without_what_a_program_is_given(dg):
                 call(model, data, **options)
     with pytest.raises(TypeError, match=r"a network of your own goes into BayesianRegression\(network, num_outputs\)"):
         dg.BayesianRegression.init(net, rng=0)
+
+
+# -- the table of malformed calls --------------------------------------------------------------------------------------
+
+
+class WorkStarted(BaseException):
+    """Work began before its input was refused."""
+
+
+WORK = (
+    "deepgen_ppl.training.run.Run.one_epoch",
+    "deepgen_ppl.log_z.ais.anneal",
+    "deepgen_ppl.log_z.ais.log_z_of_start",
+    "deepgen_ppl.log_z.annealed._annealed",
+    "deepgen_ppl.log_p.bounds._machine",
+    "deepgen_ppl.log_p.bounds.conditional_bounds",
+    "deepgen_ppl.log_p.bounds.program_bounds",
+)
+"""Where training, annealing and weighing begin."""
+
+FORM = re.compile("expected .*(got|found|there is none)", re.DOTALL)
+"""What every sentence says: what was expected, and what came."""
+
+
+def groups():
+    """Rows by the argument that is wrong."""
+    found = {}
+    for row in bad_input_cases.REFUSED:
+        found.setdefault(row.name, []).append(row)
+    return found
+
+
+GROUPS = groups()
+
+
+@pytest.fixture
+def no_work(monkeypatch, tmp_path):
+    """Whatever starts to work raises; the current folder is empty."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*args, **kwargs):
+        raise WorkStarted
+
+    for place in WORK:
+        monkeypatch.setattr(place, start)
+
+
+def wrong(dg, row):
+    """What is wrong with the answer to a malformed call, or None."""
+    try:
+        got = row(dg)
+    except WorkStarted:
+        return f"{row}: refused after work began, or not at all"
+    except Exception as error:
+        if isinstance(error, row.error) and FORM.search(str(error)) and re.search(row.sentence, str(error)):
+            return None
+        return f"{row}: {type(error).__name__}: {error}"
+    return f"{row}: accepted, {type(got).__name__}"
+
+
+@pytest.mark.parametrize("argument", GROUPS)
+def test_malformed_calls_are_refused_before_work(dg, argument, no_work):
+    found = [problem for row in GROUPS[argument] if (problem := wrong(dg, row))]
+    assert not found, "\n".join(found)
+
+
+def test_the_table_is_whole(dg):
+    """At least 200 rows, and every name of the face but the engine in one of them."""
+    assert len(bad_input_cases.REFUSED) >= 200
+    missing = {name for name in dg.__all__ if not any(re.match(rf"{name}\b", argument) for argument in GROUPS)}
+    assert missing == {"engine"}
+
+
+def test_a_wrong_answer_is_seen(dg):
+    """Refused in other words, by another class, late, or accepted: each fails its row."""
+
+    def late(dg, x):
+        raise WorkStarted
+
+    def foreign(dg, x):
+        raise TypeError("'int' object is not iterable")
+
+    def other_class(dg, x):
+        raise KeyError("expected a, got b")
+
+    for call in (late, foreign, other_class, lambda dg, x: x):
+        assert wrong(dg, bad_input_cases.Refused("made up", call, 3, TypeError, ""))
+
+
+@pytest.mark.parametrize("use", bad_input_cases.USES)
+def test_odd_arrays_give_the_plain_answer(dg, use):
+    to_numpy, call = dg.engine.arrays.to_numpy, bad_input_cases.USES[use]
+    plain = to_numpy(call(dg, BITS))
+    for kind, clothe in bad_input_cases.ODD.items():
+        np.testing.assert_allclose(to_numpy(call(dg, clothe(dg, BITS))), plain, rtol=1e-6, err_msg=kind)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int8, np.uint16, np.array])
+def test_sizes_of_numpy(dg, kind):
+    rbm = dg.RBM.init(kind(4), kind(3), rng=0)
+    assert repr(rbm) == repr(dg.RBM.init(4, 3, rng=0))
+    dbm = dg.DBM.init(kind(4), np.array([3, 2]), rng=0)
+    assert repr(dbm) == repr(dg.DBM.init(4, (3, 2), rng=0))
+    assert dg.BlockGibbs(kind(2)) == dg.BlockGibbs(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--engine", "tensorflow"], "expected .*got 'tensorflow'"),
+        (["--models", "perceptron"], "expected models among .*got perceptron"),
+        (["--models", ","], "expected models among .*got ','"),
+        (["--models", "vae,vae"], "expected each model once, got vae,vae"),
+        (["--data", "imagenet"], "expected one of .*got 'imagenet'"),
+        (["--out", ""], "expected the path of a folder for --out, got ''"),
+        (["--epochs", "0"], "--epochs"),
+        (["--epochs", "many"], "--epochs"),
+        (["--seed", "one"], "--seed"),
+        (["--max-test", "1"], "--max-test"),
+    ],
+)
+def test_options_of_the_command_line(options, sentence, no_work):
+    testing = pytest.importorskip("typer.testing", exc_type=ModuleNotFoundError)
+    pytest.importorskip("rich", exc_type=ModuleNotFoundError)
+    from deepgen_ppl.cli.main import app
+
+    result = testing.CliRunner().invoke(app, ["compare", *options])
+    assert result.exit_code == 2
+    assert re.search(sentence, result.output)

@@ -36,6 +36,7 @@ from deepgen_ppl.datasets.sources import (
     read_file,
     read_source,
 )
+from deepgen_ppl.options import integer, real
 
 __all__ = [
     "NAMES",
@@ -107,6 +108,8 @@ def load(name: str | os.PathLike[str], *, cache: Path | None = None, progress: b
         TypeError: A file whose values are not real numbers.
         ValueError: Neither a name nor a path, or a file whose arrays are not as above.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise TypeError(f"expected the name of a data set or a path, got {name!r}")
     name = os.fspath(name)
     if name in _LOADERS:
         return _LOADERS[name](cache, progress=progress)
@@ -143,19 +146,27 @@ def binarize(
         TypeError: Values that are not real numbers.
         ValueError: Values outside [0, 1] or not finite, no value at all, or options that do not fit.
     """
-    x = np.asarray(x)
+    if np.ma.is_masked(x):
+        raise ValueError("binarize: expected values that are not hidden, got a masked array")
+    try:
+        x = np.asarray(x)
+    except ValueError:
+        raise ValueError("binarize: expected an array of values, got lists of different lengths") from None
     _check_numbers(x, "binarize")
     if x.min() < 0 or x.max() > 1:
         raise ValueError(f"expected values in [0, 1]; got minimum {x.min()}, maximum {x.max()} in shape {x.shape}")
     if method == "threshold":
         if rng is not None:
-            raise ValueError("expected no rng with method='threshold', which draws nothing; use method='sample'")
-        if not 0 < threshold <= 1:
-            raise ValueError(f"expected 0 < threshold <= 1; got {threshold}")
+            raise ValueError(
+                f"expected no rng with method='threshold', which draws nothing, got {rng!r}; use method='sample'"
+            )
+        threshold = real(threshold, "threshold", low=0, high=1, open_low=True)
         return (x >= threshold).astype(np.float32)
     if method == "sample":
         if rng is None:
             raise ValueError("expected rng, a numpy.random.Generator or an int seed, with method='sample'; got None")
+        if not isinstance(rng, np.random.Generator):
+            rng = integer(rng, "rng, a numpy.random.Generator or a seed,", least=0)
         return (np.random.default_rng(rng).random(x.shape, dtype=np.float32) < x).astype(np.float32)
     raise ValueError(f"expected method 'threshold' or 'sample'; got {method!r}")
 

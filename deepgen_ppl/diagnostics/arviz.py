@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from deepgen_ppl import __version__
+from deepgen_ppl.energies.energy import Energy
 from deepgen_ppl.log_p.compare import Comparison
+from deepgen_ppl.options import flag, instance, mapping
 from deepgen_ppl.training.posterior import Posterior
 
 __all__ = ["from_groups", "to_arviz"]
@@ -87,6 +89,9 @@ def to_arviz(
         TypeError: for another source, or a run of a kernel that is not ours.
         ValueError: for a run that has no draws yet, or the log-likelihoods of draws of a guide.
     """
+    flag(states, "states")
+    if attrs is not None:
+        mapping(attrs, "attrs", "{'note': 'first run'}")
     made = _made(source, model, data, states=states)
     for group in ("posterior", "sample_stats", "log_likelihood", "bounds"):
         if attrs and group in _groups(made):
@@ -108,6 +113,7 @@ def _made(source: Any, model: Any, data: Any, *, states: bool) -> Any:
         raise TypeError(f"expected data=... with a Posterior alone, got it with {type(source).__name__}")
     if model is None:
         raise TypeError("expected model=... (the machine that was sampled) to hand over an MCMC run, got None")
+    instance(model, "model", Energy, "the machine or energy that was sampled")
     host_kernel = model.engine.host.kernel
     sampler = getattr(source, "sampler", None)
     kernel = getattr(sampler, "kernel", sampler) if not isinstance(sampler, host_kernel) else sampler

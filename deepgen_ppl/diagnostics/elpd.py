@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from deepgen_ppl.log_p.compare import Comparison
+from deepgen_ppl.options import instance
 
 __all__ = ["to_elpd"]
 
@@ -30,8 +31,10 @@ def to_elpd(comparison: Comparison) -> dict[str, Any]:
 
     Raises:
         ImportError: without ArviZ.
+        TypeError: for something else than a comparison.
         ValueError: if no model has a lower side.
     """
+    instance(comparison, "the scores", Comparison, "a Comparison, which compare(...) returns,")
     scores = {name: e.lower_pointwise for name, e in comparison.bounds.items() if e.lower_pointwise is not None}
     if not scores:
         raise ValueError(f"expected a model with a lower side of log p(x), got none among {list(comparison.bounds)}")

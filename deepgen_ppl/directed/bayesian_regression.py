@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from deepgen_ppl.directed.program import Program
-from deepgen_ppl.options import integer, real
+from deepgen_ppl.options import integer, integers, real
 from deepgen_ppl.typing import Array, Params, Rng
 from deepgen_ppl.units.gaussian import Gaussian
 
@@ -111,7 +111,9 @@ class BayesianRegression(Program):
                 f"expected sizes as (inputs, hidden..., outputs), got {type(sizes).__name__}: a network of your own "
                 f"goes into {cls.__name__}(network, num_outputs)"
             )
-        sizes = tuple(integer(width, "a width in sizes") for width in sizes)
+        sizes = integers(sizes, "a width in sizes")
+        if len(sizes) < 2:
+            raise ValueError(f"expected sizes as (inputs, hidden..., outputs), got {sizes}")
         network = cls.engine.nn.mlp(cls.engine.random.rng(rng), sizes, activation, dtype)
         return cls(network, sizes[-1], **options)
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from deepgen_ppl.directed.program import Program
-from deepgen_ppl.options import instance, integer
+from deepgen_ppl.options import instance, integers, mapping
 from deepgen_ppl.typing import Array, Distribution, Params, Rng
 from deepgen_ppl.units.base import Unit
 
@@ -69,7 +69,8 @@ class DLGM(Program):
         name: str = "",
     ) -> None:
         self.likelihood = instance(likelihood, "the likelihood", Unit, "a unit, such as Bernoulli(784),")
-        self.latent = tuple(integer(d, "a width in latent") for d in latent)
+        self.latent = integers(latent, "a width in latent")
+        mapping(networks, "networks", "{'down_0': net, 'up_0': net}")
         wanted = {f"{way}_{i}" for way in ("down", "up") for i in range(len(self.latent))}
         if not wanted or wanted != set(networks):
             raise ValueError(f"expected the networks {sorted(wanted)}, got {sorted(networks)}")
@@ -101,8 +102,8 @@ class DLGM(Program):
             name: prefix of the host parameters.
         """
         instance(likelihood, "the likelihood", Unit, "a unit, such as Bernoulli(784),")
-        hidden = tuple(integer(h, "a width in hidden") for h in hidden)
-        widths = (likelihood.width, *(integer(d, "a width in latent") for d in latent))
+        hidden = integers(hidden, "a width in hidden")
+        widths = (likelihood.width, *integers(latent, "a width in latent"))
         keys = iter(cls.engine.random.split(cls.engine.random.rng(rng), 2 * len(widths)))
         networks = {}
         for i, (below, above) in enumerate(itertools.pairwise(widths)):

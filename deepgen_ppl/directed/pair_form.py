@@ -11,6 +11,7 @@ import numpy as np
 
 from deepgen_ppl.data import RESERVED, num_rows
 from deepgen_ppl.engine import Engine
+from deepgen_ppl.options import precision
 from deepgen_ppl.sites import Site
 from deepgen_ppl.typing import Array
 
@@ -59,6 +60,12 @@ def checked_data(engine: Engine, data: Mapping[str, Any], dtype: str) -> dict[st
     if not isinstance(data, Mapping) or not data or not all(np.ndim(x) for x in data.values()):
         got = type(data).__name__
         raise TypeError(f"expected data as a dict of arrays by the names of the model's arguments, got {got}")
+    dtype = precision(dtype)
+    for name, x in data.items():
+        if not hasattr(x, "shape") or any(word in str(x.dtype) for word in ("complex", "<U", "|S", "object")):
+            raise ValueError(
+                f"expected arrays of numbers in data, got {name} of {getattr(x, 'dtype', type(x).__name__)}"
+            )
     shapes = {name: tuple(np.shape(x)) for name, x in data.items()}
     if len({shape[0] for shape in shapes.values()}) > 1 or not num_rows(data):
         raise ValueError(f"expected data of one length, got the shapes {shapes}")

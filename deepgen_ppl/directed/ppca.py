@@ -12,9 +12,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from deepgen_ppl.data import plain
 from deepgen_ppl.directed.program import Program
-from deepgen_ppl.options import integer
+from deepgen_ppl.options import integer, numbers, precision
 from deepgen_ppl.typing import Array, Distribution
+from deepgen_ppl.units.base import checked_rows
 from deepgen_ppl.units.gaussian import Gaussian
 
 __all__ = ["PPCA"]
@@ -44,7 +46,7 @@ class PPCA(Program):
     """
 
     def __init__(self, weight: Any, loc: Any, log_sigma: Any, *, name: str = "") -> None:
-        arrays = {"weight": weight, "loc": loc, "log_sigma": log_sigma}
+        arrays = {k: numbers(v, k) for k, v in (("weight", weight), ("loc", loc), ("log_sigma", log_sigma))}
         shapes = {k: tuple(np.shape(v)) for k, v in arrays.items()}
         if len(shapes["weight"]) != 2 or shapes["loc"] != shapes["weight"][:1] or shapes["log_sigma"] != ():
             raise ValueError(f"expected weight (V, D), loc (V,) and log_sigma (), got the shapes {shapes}")
@@ -63,9 +65,11 @@ class PPCA(Program):
         Raises:
             ValueError: for D >= V, or data without variance outside the first D components.
         """
-        x = np.asarray(cls.engine.arrays.to_numpy(data), float)
-        latent = integer(latent, "latent")
-        Gaussian(x.shape[-1]).check(x, "data")
+        latent, dtype = integer(latent, "latent"), precision(dtype)
+        x = plain(cls.engine, data, "data")
+        if x.ndim != 2:
+            raise ValueError(f"expected data of shape (N, V), got shape {x.shape}")
+        x = checked_rows(cls.engine, Gaussian(x.shape[1]), x).astype(float)
         if latent >= x.shape[-1]:
             raise ValueError(f"expected fewer components than the {x.shape[-1]} columns of data, got latent={latent}")
         values, vectors = np.linalg.eigh(np.cov(x.T, ddof=0))
@@ -104,5 +108,7 @@ class PPCA(Program):
         identity = self.engine.arrays.asarray(np.eye(a["weight"].shape[1]), like=self.like)
         m = a["weight"].mT @ a["weight"] + variance * identity
         x = self.engine.arrays.asarray(x, like=self.like)
+        if tuple(x.shape[-1:]) != tuple(a["loc"].shape):
+            raise ValueError(f"expected x of shape (..., {a['loc'].shape[0]}), got shape {tuple(x.shape)}")
         mean = xp.linalg.solve(m, a["weight"].mT @ (x - a["loc"]).mT).mT
         return self.engine.host.dist.MultivariateNormal(mean, precision_matrix=m / variance)

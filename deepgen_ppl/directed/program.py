@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
-from deepgen_ppl.data import named
+from deepgen_ppl.data import check_names, named
 from deepgen_ppl.options import integer
 from deepgen_ppl.state_files import Saved
 from deepgen_ppl.typing import Array, Rng
@@ -125,12 +125,15 @@ class Program(Saved):
         Returns:
             An array (num, ...), or a dict of them by name where several are observed.
         """
-        size = {"size": integer(num, "num")} if "size" in inspect.signature(self.model).parameters else {}
+        num = integer(num, "num")
+        size = {"size": num} if "size" in inspect.signature(self.model).parameters else {}
         given = {k: self.engine.arrays.asarray(v, like=self.like) for k, v in inputs.items()}
         if unknown := sorted(given.keys() - (self.inputs - self.observed.keys())):
             known = sorted(self.inputs - self.observed.keys())
             raise ValueError(f"expected inputs among {known} to draw from {type(self).__name__}, got {unknown}")
-        if wrong := {k: tuple(v.shape) for k, v in given.items() if v.shape[0] != num}:
+        if missing := sorted(set(self.conditions) - given.keys()):
+            raise ValueError(f"expected inputs {missing} to draw from {type(self).__name__}, got {sorted(given)}")
+        if wrong := {k: tuple(v.shape) for k, v in given.items() if tuple(v.shape[:1]) != (num,)}:
             raise ValueError(f"expected inputs of {num} rows, got the shapes {wrong}")
         sites = self._sites(self.engine.random.rng(rng, self.like), {**given, **size})
         draws = {k: self.engine.special.stop_gradient(sites[k][0]) for k in self.observed}
@@ -145,7 +148,9 @@ class Program(Saved):
         Raises:
             ValueError: for a program with latent sites: `bounds` bounds its log p(x).
         """
-        batch = {k: self.engine.arrays.asarray(v, like=self.like) for k, v in named(self, data).items()}
+        arrays = named(self, data)
+        check_names(self, arrays, "data")
+        batch = {k: self.engine.arrays.asarray(v, like=self.like) for k, v in arrays.items()}
         sites = self._sites(self.engine.random.rng(0, self.like), batch)
         if latent := sorted(name for name, (_, _, observed) in sites.items() if not observed):
             raise ValueError(

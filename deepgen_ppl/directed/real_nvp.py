@@ -17,8 +17,9 @@ import numpy as np
 
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.flows.bijection import Affine, AffineCoupling
-from deepgen_ppl.options import integer
+from deepgen_ppl.options import integer, integers, numbers
 from deepgen_ppl.typing import Array, Distribution, Rng
+from deepgen_ppl.units.base import checked_rows
 from deepgen_ppl.units.gaussian import Gaussian
 
 __all__ = ["RealNVP"]
@@ -54,6 +55,9 @@ class RealNVP(Program):
     depth: int
 
     def __init__(self, couplings: Sequence[Any], loc: Any, log_scale: Any, *, name: str = "") -> None:
+        loc, log_scale = numbers(loc, "loc"), numbers(log_scale, "log_scale")
+        if not isinstance(couplings, (list, tuple)):
+            raise TypeError(f"expected couplings as a list of networks, got {couplings!r}")
         if np.ndim(loc) != 1 or np.shape(loc) != np.shape(log_scale) or np.shape(loc)[0] < 2:
             raise ValueError(
                 f"expected loc and log_scale of one shape (V,) with V >= 2, got the shapes {tuple(np.shape(loc))} and "
@@ -89,13 +93,12 @@ class RealNVP(Program):
             name: prefix of the host parameters.
         """
         visible, depth = integer(visible, "visible", least=2), integer(depth, "depth")
-        sizes = (visible, *(integer(h, "a width in hidden") for h in hidden), 2 * visible)
+        sizes = (visible, *integers(hidden, "a width in hidden"), 2 * visible)
         keys = cls.engine.random.split(cls.engine.random.rng(rng), depth)
         couplings = [cls.engine.nn.mlp(key, sizes, activation, dtype) for key in keys]
         loc, scale = np.zeros(visible), np.ones(visible)
         if data is not None:
-            x = np.asarray(cls.engine.arrays.to_numpy(data), float)
-            Gaussian(visible).check(x, "data")
+            x = checked_rows(cls.engine, Gaussian(visible), data).astype(float)
             loc, scale = x.mean(0), x.std(0)
             if not (scale > 0).all():
                 raise ValueError(f"expected data that vary in every column, got standard deviations {scale}")

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from deepgen_ppl.directed.program import Program
-from deepgen_ppl.options import integer
+from deepgen_ppl.options import integer, integers, mapping
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.base import mean_statistic
 from deepgen_ppl.units.bernoulli import Bernoulli
@@ -58,7 +58,8 @@ class SigmoidBeliefNet(Program):
     widths: tuple[int, ...]
 
     def __init__(self, networks: Mapping[str, Any], top: Any, *, widths: Sequence[int], name: str = "") -> None:
-        self.widths = tuple(integer(w, "a width") for w in widths)
+        self.widths = integers(widths, "a width")
+        mapping(networks, "networks", "{'down_0': net, 'up_0': net}")
         wanted = {f"{way}_{i}" for way in ("down", "up") for i in range(len(self.widths) - 1)}
         if not wanted or wanted != set(networks):
             raise ValueError(f"expected the networks {sorted(wanted)}, got {sorted(networks)}")
@@ -88,7 +89,7 @@ class SigmoidBeliefNet(Program):
             name: prefix of the host parameters.
         """
         engine, visible = cls.engine, integer(visible, "visible")
-        widths = (visible, *(integer(h, "a width in hidden") for h in hidden))
+        widths = (visible, *integers(hidden, "a width in hidden"))
         keys = iter(engine.random.split(engine.random.rng(rng), 2 * len(widths)))
         networks = {}
         for i, (below, above) in enumerate(itertools.pairwise(widths)):

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from deepgen_ppl.directed.program import Program
-from deepgen_ppl.options import integer
+from deepgen_ppl.options import instance, integer, integers
 from deepgen_ppl.typing import Array, Distribution, Params, Rng
 from deepgen_ppl.units.base import Unit, mean_statistic
 
@@ -65,7 +65,9 @@ class VAE(Program):
         constants: Params | None = None,
         name: str = "",
     ) -> None:
-        self.likelihood, self.latent, self.num_covariates = likelihood, latent, num_covariates
+        self.likelihood = instance(likelihood, "the likelihood", Unit, "a unit, such as Bernoulli(784),")
+        self.latent = integer(latent, "latent")
+        self.num_covariates = integer(num_covariates, "num_covariates", least=0)
         both = {"encoder": encoder, "decoder": decoder}
         like = next(iter(self.engine.nn.params(self.engine.nn.wrap(decoder)).values()), None)
         own = {k: self.engine.arrays.asarray(v, like=like) for k, v in likelihood.likelihood_arrays()[0].items()}
@@ -113,7 +115,7 @@ class VAE(Program):
         latent, num_covariates = integer(latent, "latent"), integer(num_covariates, "num_covariates", least=0)
         nn, width = cls.engine.nn, likelihood.width
         first, second = cls.engine.random.split(cls.engine.random.rng(rng), 2)
-        hidden = tuple(integer(h, "a width in hidden") for h in hidden)
+        hidden = integers(hidden, "a width in hidden")
         if encoder is None:
             encoder = nn.mlp(first, (width + num_covariates, *hidden, 2 * latent), activation, dtype)
         if decoder is None:
@@ -147,7 +149,7 @@ class VAE(Program):
 
     def posterior(self, x: Array, covariates: Array | None = None) -> Distribution:
         """q(z | x), batch shape (N,), event shape (D,)."""
-        if x.shape[-1] != self.likelihood.size:
+        if not x.ndim or x.shape[-1] != self.likelihood.size:
             raise ValueError(f"expected x of shape (..., {self.likelihood.size}), got {_shape(x)}")
         s = self.likelihood.statistic(self.engine, x, self.like, self._likelihood_arrays())
         out = self.net("encoder")(self.with_covariates(s, covariates))
@@ -160,6 +162,8 @@ class VAE(Program):
         return self.likelihood.likelihood(self.engine, self._decoded(z, covariates), self._likelihood_arrays())
 
     def _decoded(self, z: Array, covariates: Array | None) -> Array:
+        if not z.ndim or z.shape[-1] != self.latent:
+            raise ValueError(f"expected z of shape (..., {self.latent}), got {_shape(z)}")
         out = self.net("decoder")(self.with_covariates(z, covariates))
         _check_width("decoder", out, self.likelihood.output_width)
         return out

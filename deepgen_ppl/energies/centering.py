@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from deepgen_ppl.options import mapping
 from deepgen_ppl.typing import Array, Params
 
 __all__ = ["recentered", "uncentered"]
@@ -31,6 +34,15 @@ def uncentered(machine: Any) -> Any:
     return machine._replace(params=params, constants=constants, structure=structure.without_shared_biases)
 
 
+def _offset(machine: Any, name: str, mu: Any) -> Array:
+    """A new offset of a layer, of its width and finite where its values can be read."""
+    arrays, width = machine.engine.arrays, machine.structure.layers[name].width
+    mu = arrays.asarray(mu, like=machine.like)
+    if tuple(mu.shape[-1:]) != (width,) or (arrays.is_concrete(mu) and not np.isfinite(arrays.to_numpy(mu)).all()):
+        raise ValueError(f"expected a finite offset of {name!r} of shape ({width},), got shape {tuple(mu.shape)}")
+    return mu
+
+
 def recentered(machine: Any, offsets: Params) -> Any:
     """The same law p(x) about other offsets; see `BoltzmannMachine.recentered`.
 
@@ -38,8 +50,9 @@ def recentered(machine: Any, offsets: Params) -> Any:
         ValueError: for an unknown layer, or where a neighbor has a shared bias, which cannot take what moves.
     """
     structure = machine.structure
-    if unknown := sorted(offsets.keys() - structure.layers.keys()):
+    if unknown := sorted(mapping(offsets, "offsets", "{'v': mu}").keys() - structure.layers.keys(), key=str):
         raise ValueError(f"expected offsets of layers among {list(structure.names)}, got {unknown}")
+    offsets = {n: _offset(machine, n, mu) for n, mu in offsets.items()}
     shared, terms = {t.layers[0] for t in structure.biases}, machine.centered_terms
     for name in shared:
         if moved := sorted({n for t in terms if name in t.layers for n in t.layers} - {name} & offsets.keys()):

@@ -80,9 +80,9 @@ def _matrix(machine: Any, t: Term, own: Arrays, pair: Pair, s: Arrays) -> Array:
 def _checked(machine: Any, state: State, missing: State) -> tuple[Arrays, Arrays]:
     """Values, with some value where it is not known, and masks (1 where it is not), in the machine's dtype."""
     arrays, layers = machine.engine.arrays, machine.structure.layers
-    if unknown := sorted(state.keys() - layers.keys()):
+    if unknown := sorted(state.keys() - layers.keys(), key=str):
         raise ValueError(f"expected values of layers among {list(layers)}, got {unknown}")
-    if unknown := sorted(missing.keys() - state.keys()):
+    if unknown := sorted(missing.keys() - state.keys(), key=str):
         raise ValueError(f"expected masks of layers that are given, {sorted(state)}, got {unknown}")
     values = {n: arrays.asarray(x, like=machine.like) for n, x in state.items()}
     masks = {n: arrays.asarray(m, like=machine.like) for n, m in missing.items()}

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from deepgen_ppl.model import Model
+from deepgen_ppl.options import check_options, flag, integer, integers, mapping
 from deepgen_ppl.typing import Array, Distribution, Params, Rng, State
 
 __all__ = ["Block", "Energy"]
@@ -28,11 +29,22 @@ class Block:
         shape: event shape of the block.
         support: the host's constraint of its values.
         integer: whether the values are integers.
+
+    Raises:
+        ValueError: for a shape that is none.
+        TypeError: for something else than a constraint.
     """
 
     shape: tuple[int, ...]
     support: Any
     integer: bool = False
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.support, "is_discrete"):
+            raise TypeError(f"expected a constraint of the host for the support of a block, got {self.support!r}")
+        check_options(
+            self, shape=integers(self.shape, "an axis of the shape of a block"), integer=flag(self.integer, "integer")
+        )
 
 
 class Energy(Model):
@@ -43,6 +55,16 @@ class Energy(Model):
     compiled functions on JAX it names its attributes too: arrays (or trees of them) in `dynamic_fields`, hashable ones
     in `static_fields`.
     """
+
+    def _named(self, state: Any) -> State:
+        """The state as a mapping; an array alone is the observed block.
+
+        Raises:
+            TypeError: for neither.
+        """
+        if isinstance(state, Mapping) or hasattr(state, "shape"):
+            return state if isinstance(state, Mapping) else {self.data_name: state}
+        return mapping(state, "a state", "{'v': v, 'h': h}")
 
     def _lacks(self, member: str, use: str) -> NotImplementedError:
         return NotImplementedError(f"expected an energy with {member} {use}, got {type(self).__name__}, which has none")
@@ -128,7 +150,7 @@ class Energy(Model):
 
     def start(self, rng: Rng, num_chains: int) -> dict[str, Array]:
         """A first state of chains: blocks drawn in turn from zero, shapes (C, block size)."""
-        asarray = self.engine.arrays.asarray
+        asarray, num_chains = self.engine.arrays.asarray, integer(num_chains, "num_chains")
         state = {n: asarray(np.zeros((num_chains, *b.shape), np.float32)) for n, b in self.blocks.items()}
         for key, name in zip(self.engine.random.split(rng, len(state)), list(state), strict=True):
             state[name] = self.draw(key, name, state)

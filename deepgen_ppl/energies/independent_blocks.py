@@ -14,9 +14,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from deepgen_ppl.data import plain
 from deepgen_ppl.energies.energy import Block, Energy
 from deepgen_ppl.energies.own_energy import OwnEnergy
 from deepgen_ppl.energies.spaces import Space, support_of
+from deepgen_ppl.options import instance, integer, mapping
 from deepgen_ppl.typing import Array, Rng, State
 
 __all__ = ["IndependentBlocks"]
@@ -51,6 +53,10 @@ class IndependentBlocks(OwnEnergy):
     kinds: tuple[Any, ...]
 
     def __init__(self, blocks: Mapping[str, Block], arrays: Mapping[str, Any] | None = None) -> None:
+        if not mapping(blocks, "blocks", "{'v': Block((2,), constraint)}"):
+            raise ValueError("expected at least one block, got none")
+        for name, block in blocks.items():
+            instance(block, f"the block {name!r}", Block, "a block, such as Block((2,), constraint),")
         known = {name: Space(self.engine, block) for name, block in blocks.items()}
         if other := {n: s.measure for n, s in known.items() if not s.real and s.values is None}:
             raise ValueError(f"expected real blocks or blocks of finitely many values, got {other}")
@@ -59,7 +65,8 @@ class IndependentBlocks(OwnEnergy):
             for name, s in known.items()
         )
         own = {k: v for name, space in self.units.items() for k, v in _arrays(name, space).items()}
-        given = {k: self.engine.arrays.asarray(v) for k, v in (arrays or {}).items()}
+        arrays = {} if arrays is None else mapping(arrays, "arrays", "{'v.mean': m}")
+        given = {k: self.engine.arrays.asarray(v) for k, v in arrays.items()}
         shapes = {k: tuple(v.shape) for k, v in own.items()}
         if wrong := {k: tuple(v.shape) for k, v in given.items() if shapes.get(k) != tuple(v.shape)}:
             raise ValueError(f"expected arrays of the shapes {shapes}, got {wrong}")
@@ -76,8 +83,10 @@ class IndependentBlocks(OwnEnergy):
         arrays: dict[str, Any] = {}
         if data is not None:
             name = energy.data_name
-            rows = np.asarray(energy.engine.arrays.to_numpy(data))
+            rows = plain(energy.engine, data, "data")
             energy.units[name].check(rows, "data")
+            if rows.ndim != 1 + len(energy.blocks[name].shape):
+                raise ValueError(f"expected data with one axis before those of a row, got shape {rows.shape}")
             arrays = _fitted(name, energy.units[name], rows.astype(float))
         return cls(energy.blocks, {k: cls.engine.arrays.asarray(v, like=energy.like) for k, v in arrays.items()})
 
@@ -110,7 +119,7 @@ class IndependentBlocks(OwnEnergy):
 
     def start(self, rng: Rng, num_chains: int) -> dict[str, Array]:
         """Exact independent draws, shapes (C, ...)."""
-        engine, out = self.engine, {}
+        engine, out, num_chains = self.engine, {}, integer(num_chains, "num_chains")
         keys = engine.random.split(rng, len(self.blocks))
         for key, (name, space) in zip(keys, self.units.items(), strict=True):
             shape = (num_chains, *space.block.shape)

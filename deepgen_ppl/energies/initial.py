@@ -12,7 +12,7 @@ from deepgen_ppl.energies.structure import Structure
 from deepgen_ppl.energies.terms import Term
 from deepgen_ppl.options import instance, one_of, real
 from deepgen_ppl.typing import Array, Rng
-from deepgen_ppl.units.base import Unit, mean_statistic, rows_of
+from deepgen_ppl.units.base import Unit, checked_rows, mean_statistic
 
 __all__ = ["random_machine"]
 
@@ -54,7 +54,7 @@ def random_machine(
     for name, unit in layers.items():
         eta, found = np.zeros(unit.width), unit.init_arrays()
         if name == structure.visible and data is not None:
-            found = unit.arrays_from_data(rows_of(engine, unit, data))
+            found = unit.arrays_from_data(checked_rows(engine, unit, data))
             own_arrays = found[0] | found[1]
             eta = unit.eta_from_mean(mean_statistic(engine, unit, data, own_arrays), own_arrays)
         trained, fixed = ({k: v.astype(dtype) for k, v in arrays.items()} for arrays in found)

@@ -30,6 +30,7 @@ from deepgen_ppl.energies.clamped import clamped_parts
 from deepgen_ppl.energies.parts import Parts
 from deepgen_ppl.energies.structure import Structure
 from deepgen_ppl.energies.terms import Term
+from deepgen_ppl.options import integer, mapping
 from deepgen_ppl.typing import Array, Distribution, Params, Rng, State
 
 __all__ = ["BoltzmannMachine"]
@@ -67,9 +68,10 @@ class BoltzmannMachine(Parts):
             ValueError: for an unknown layer, or values of another width.
         """
         layers, out = self.structure.layers, {}
-        for n, x in state.items():
+        for n, x in mapping(state, "a state", "{'v': v, 'h': h}").items():
             if n not in layers:
                 raise ValueError(f"expected a state with layers among {list(layers)}, got {n!r}")
+            x = x if hasattr(x, "shape") else self.engine.arrays.asarray(x, like=self.like)
             if np.ndim(x) == 0 or x.shape[-1] != layers[n].size:
                 raise ValueError(f"expected {n} of shape (..., {layers[n].size}), got shape {tuple(np.shape(x))}")
             out[n] = self.center(n, layers[n].statistic(self.engine, x, self.like, self.layer_arrays(n)))
@@ -129,6 +131,7 @@ class BoltzmannMachine(Parts):
         Raises:
             ValueError: if the state lacks a layer, or has values of another width.
         """
+        mapping(state, "a state", "{'v': v, 'h': h}")
         if missing := [n for n in self.structure.names if n not in state]:
             raise ValueError(f"expected a state with the blocks {list(self.structure.names)}, got no {missing}")
         return self.linear_energy(self.statistics(state)) - self.log_base(state)
@@ -136,6 +139,7 @@ class BoltzmannMachine(Parts):
     def _given_neighbors(self, block: str, state: State) -> Array:
         """eta of a layer given its neighbors in the state, one row for each of the state's."""
         neighbors = self.structure.neighbors(block)
+        mapping(state, "a state", "{'v': v, 'h': h}")
         if missing := sorted(neighbors - state.keys()):
             raise ValueError(f"expected a state with the neighbors of {block!r}, got no {missing}")
         return self.natural(block, self.statistics({n: state[n] for n in neighbors or state}))
@@ -156,7 +160,7 @@ class BoltzmannMachine(Parts):
 
     def draw(self, rng: Rng, block: str, state: State) -> Array:
         """One draw from the conditional of a layer, shape (..., n), without the host's distribution."""
-        eta = self._given_neighbors(block, state)
+        eta, rng = self._given_neighbors(block, state), self.engine.random.rng(rng, self.like)
         return self.structure.layers[block].draw(self.engine, rng, eta, self.layer_arrays(block))
 
     @property
@@ -171,6 +175,7 @@ class BoltzmannMachine(Parts):
             ValueError: for a machine that is one for each value of something that is not given.
         """
         self.check_given("draws")
+        num_chains = integer(num_chains, "num_chains")
         engine, units, position = self.engine, self.structure.units, {}
         for key, (name, unit) in zip(engine.random.split(rng, len(units)), units, strict=True):
             eta = engine.xp.broadcast_to(self.bias(name), (num_chains, *self.batch_shape, unit.width))
@@ -196,7 +201,7 @@ class BoltzmannMachine(Parts):
             ValueError: if two of the layers summed out are coupled (see `MeanField` for a bound), or for values of
                 another width.
         """
-        state = state if isinstance(state, Mapping) else {self.structure.visible: state}
+        state = self._named(state)
         out = [n for n in self.structure.names if n not in state]
         if not self.sums_out(out):
             raise ValueError(
@@ -251,7 +256,8 @@ class BoltzmannMachine(Parts):
             ValueError: for unknown layers, values of another width or that the units cannot take, masks of other
                 shapes, or no layer left.
         """
-        structure, params, constants = clamped_parts(self, state, dict(missing or {}))
+        missing = {} if missing is None else mapping(missing, "missing", "{'v': mask}")
+        structure, params, constants = clamped_parts(self, mapping(state, "a state", "{'x': x}"), missing)
         return self.engine.families["BoltzmannMachine"].from_arrays(structure, params, constants)
 
     def conditioned(self, data: State) -> tuple[BoltzmannMachine, State]:

@@ -132,7 +132,7 @@ class OwnEnergy(Saved, Energy):
         Raises:
             NotImplementedError: for blocks to sum out of more than 2^12 joint states (2^16 where the state is empty).
         """
-        given = dict(state) if isinstance(state, Mapping) else {self.data_name: state}
+        given = {name: self._checked(name, x) for name, x in self._named(state).items()}
         out = [name for name in self.blocks if name not in given]
         if not out:
             return self.energy(given)
@@ -141,6 +141,20 @@ class OwnEnergy(Saved, Energy):
             raise self._lacks("free_energy(state)", f"to sum out the blocks {out}, of 2^{bits:g} joint states,")
         wide = beside(self, joint_states(self, out, self.like), given)
         return -self.engine.special.logsumexp(-self.energy(wide), 0)
+
+    def _checked(self, name: str, x: Any) -> Array:
+        """Values of a block as the engine's, of its shape.
+
+        Raises:
+            ValueError: for an unknown block, or values of another shape.
+        """
+        if name not in self.blocks:
+            raise ValueError(f"expected a state with blocks among {list(self.blocks)}, got {name!r}")
+        shape = self.blocks[name].shape
+        x = self.engine.arrays.asarray(x, like=self.like)
+        if tuple(x.shape[max(0, x.ndim - len(shape)) :]) != shape:
+            raise ValueError(f"expected {name} of shape (..., {str(shape)[1:]}, got shape {tuple(x.shape)}")
+        return x
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -203,7 +217,7 @@ class OwnEnergy(Saved, Energy):
         Raises:
             ValueError: for a block with other than one axis.
         """
-        block = block or self.data_name
-        if block in self.blocks and len(self.blocks[block].shape) != 1:
+        block = self.data_name if block is None else block
+        if isinstance(block, str) and block in self.blocks and len(self.blocks[block].shape) != 1:
             raise ValueError(f"expected a block with one axis for a marginal, got {block!r} of {self.blocks[block]}")
         return self.engine.host.marginal(self, block, log_normalizer, None, sampler)

@@ -12,6 +12,7 @@ from deepgen_ppl.energies.energy import Block, Energy
 from deepgen_ppl.energies.normalizable import check_normalizable
 from deepgen_ppl.energies.structure import Structure
 from deepgen_ppl.energies.terms import Term
+from deepgen_ppl.options import mapping, numbers, precision
 from deepgen_ppl.typing import Array, ArrayDict, Params
 from deepgen_ppl.units.base import Unit
 
@@ -38,7 +39,9 @@ class Parts(Energy):
         params: Params,
         constants: Params | None = None,
     ) -> None:
-        self._build(Structure.of(layers, terms), params, constants or {})
+        structure, arrays = Structure.of(layers, terms), "{'v.bias': b, 'v-h.weight': W}"
+        constants = {} if constants is None else mapping(constants, "constants", "{'v.offset': mu}")
+        self._build(structure, mapping(params, "params", arrays), constants)
 
     def _build(self, structure: Structure, params: Params, constants: Params) -> None:
         params = {k: self._array(k, v) for k, v in params.items()}
@@ -62,13 +65,10 @@ class Parts(Energy):
 
     def _array(self, name: str, x: Any, like: Array | None = None) -> Array:
         """An array of the engine, floating; numbers of another kind are refused."""
-        x = x if hasattr(x, "dtype") else np.asarray(x)
-        dtype = getattr(x.dtype, "name", str(x.dtype))
-        if "float" not in dtype and "int" not in dtype:
-            raise ValueError(f"expected real numbers in {name}, got an array of dtype {dtype}")
+        x = numbers(x, name)
         if like is not None:
             return self.engine.arrays.asarray(x, like=like)
-        return self.engine.arrays.asarray(x, dtype="float32" if "int" in dtype else None)
+        return self.engine.arrays.asarray(x, dtype="float32" if "int" in str(x.dtype) else None)
 
     def _check_values(self) -> None:
         """Check that all arrays are finite and that exp(-E) has a finite sum.
@@ -140,7 +140,8 @@ class Parts(Energy):
 
     def _updated(self, field: str, arrays: Params) -> Self:
         own: dict[str, Array] = getattr(self, field)
-        if unknown := sorted(arrays.keys() - own.keys()):
+        mapping(arrays, field, "{'v.bias': b}")
+        if unknown := sorted(arrays.keys() - own.keys(), key=str):
             raise ValueError(f"expected {field} among {sorted(own)}, got {unknown}")
         moved = {**own, **{k: self._array(k, v, own[k]) for k, v in arrays.items()}}
         new = self._replace(params=moved) if field == "params" else self._replace(constants=moved)
@@ -161,6 +162,7 @@ class Parts(Energy):
 
     def astype(self, dtype: str) -> Self:
         """The same machine in `float32` or `float64`."""
+        dtype = precision(dtype)
         cast = {k: self.engine.arrays.asarray(v, dtype=dtype) for k, v in {**self.params, **self.constants}.items()}
         return self._replace(params={k: cast[k] for k in self.params}, constants={k: cast[k] for k in self.constants})
 

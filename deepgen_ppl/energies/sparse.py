@@ -11,7 +11,7 @@ import numpy as np
 
 from deepgen_ppl.energies.terms import Term
 from deepgen_ppl.engine import Engine
-from deepgen_ppl.options import check_options, integer
+from deepgen_ppl.options import check_options, integers
 from deepgen_ppl.typing import Array, Params
 
 __all__ = ["Sparse"]
@@ -34,8 +34,10 @@ class Sparse(Term):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shape = tuple(integer(n, "each axis of the shape") for n in self.shape)
-        edges = tuple(tuple(integer(n, "each end of an edge", least=0) for n in edge) for edge in self.edges)
+        shape = integers(self.shape, "an axis of the shape")
+        if isinstance(self.edges, str) or not hasattr(self.edges, "__iter__"):
+            raise ValueError(f"expected edges (i, j), each once and at least one, got {self.edges!r}")
+        edges = tuple(integers(edge, "an end of an edge", least=0) for edge in self.edges)
         if not edges or {len(edge) for edge in edges} != {2} or len(set(edges)) < len(edges):
             raise ValueError(f"expected edges (i, j), each once and at least one, got {edges}")
         if len(shape) != 2 or (np.max(edges, axis=0) >= shape).any():

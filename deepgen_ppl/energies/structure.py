@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from deepgen_ppl.energies.terms import Bias, NoBias, Term
+from deepgen_ppl.options import mapping
 from deepgen_ppl.units.base import Unit
 
 __all__ = ["Structure"]
@@ -38,8 +39,11 @@ class Structure:
             TypeError: for a layer that is no unit, or a term that is none.
             ValueError: for names that are no identifiers, an unknown layer in a term, layers joined twice, or no layer.
         """
+        mapping(layers, "layers", "{'v': Bernoulli(4), 'h': Bernoulli(3)}")
         if not layers:
             raise ValueError("expected at least one layer, got none")
+        if not isinstance(terms, (list, tuple)):
+            raise TypeError(f"expected a list of terms, such as [Dense(('v', 'h'))], got {terms!r}")
         for name, unit in layers.items():
             if not isinstance(name, str) or not name.isidentifier():
                 raise ValueError(f"expected layer names that are identifiers, such as 'v' or 'h1', got {name!r}")
@@ -118,7 +122,7 @@ class Structure:
         Raises:
             ValueError: for an unknown layer.
         """
-        if name not in self._neighbors:
+        if name not in self.names:
             raise ValueError(f"expected a layer among {list(self.names)}, got {name!r}")
         return self._neighbors[name]
 

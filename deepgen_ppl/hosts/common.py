@@ -26,8 +26,17 @@ def check_shapes(arrays: Mapping[str, Any], expected: Sequence[tuple[int, ...]])
 
 
 def native(x: Any) -> np.ndarray:
-    """A NumPy array that every engine can take: contiguous, in the byte order of this machine, at most float64."""
-    x = np.asarray(x)
+    """A NumPy array that every engine can take: contiguous, in the byte order of this machine, at most float64.
+
+    Raises:
+        ValueError: for something else than real numbers, or truth values.
+    """
+    try:
+        x = np.asarray(x)
+    except ValueError:
+        raise ValueError("expected an array of numbers, got lists of different lengths") from None
+    if x.dtype.kind in "cOSUMm":
+        raise ValueError(f"expected an array of real numbers, got one of dtype {x.dtype}")
     dtype = np.dtype(np.float64) if x.dtype.kind == "f" and x.dtype.itemsize > 8 else x.dtype.newbyteorder("=")
     return np.array(x, dtype, order="C")  # a copy: a reversed array of one row counts as contiguous
 

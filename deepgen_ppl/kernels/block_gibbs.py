@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from deepgen_ppl.energies.energy import Energy
-from deepgen_ppl.kernels.kernel import Kernel
+from deepgen_ppl.kernels.kernel import Kernel, check_start, check_state
 from deepgen_ppl.options import check_options, integer
 from deepgen_ppl.typing import Array, Rng
 
@@ -65,10 +65,12 @@ class BlockGibbs(Kernel):
 
     def init(self, rng: Rng, target: Energy, num_chains: int) -> GibbsState:
         """Where the energy starts chains: layers of a machine as if their couplings were cut."""
+        rng, num_chains = check_start(rng, target, num_chains)
         return GibbsState(target.start(rng, num_chains))
 
     def step(self, rng: Rng, target: Energy, state: GibbsState) -> tuple[GibbsState, GibbsInfo]:
         """`sweeps` sweeps of all chains."""
+        check_state(self, state, GibbsState)
         target = target.uncentered()
 
         def one(position: dict[str, Array], key: Rng) -> tuple[dict[str, Array], None]:

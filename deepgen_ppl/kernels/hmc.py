@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deepgen_ppl.energies.energy import Energy
 from deepgen_ppl.energies.moves import hamiltonian_within_gibbs
 from deepgen_ppl.energies.spaces import spaces
 from deepgen_ppl.kernels.block_gibbs import GibbsState
-from deepgen_ppl.kernels.kernel import Kernel
+from deepgen_ppl.kernels.kernel import Kernel, check_start, check_state
 from deepgen_ppl.options import check_options, integer, real
 from deepgen_ppl.typing import Array, Rng
 
@@ -34,6 +34,14 @@ class HMCInfo(NamedTuple):
     """
 
     acceptance_rate: Array
+
+
+def _names(blocks: Any) -> tuple[str, ...]:
+    """Names of blocks, each once."""
+    several = isinstance(blocks, (tuple, list)) and all(isinstance(name, str) for name in blocks)
+    if not several or len(set(blocks)) < len(blocks):
+        raise ValueError(f"expected a tuple of names for blocks, such as ('v',), each once, got {blocks!r}")
+    return tuple(blocks)
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class HMC(Kernel):
             self,
             step_size=real(self.step_size, "step_size", low=0, open_low=True),
             num_steps=integer(self.num_steps, "num_steps"),
-            blocks=None if self.blocks is None else tuple(self.blocks),
+            blocks=None if self.blocks is None else _names(self.blocks),
         )
 
     def moved(self, target: Energy) -> tuple[str, ...]:
@@ -89,11 +97,13 @@ class HMC(Kernel):
         Raises:
             ValueError: for blocks that it does not have, or that are not real.
         """
+        rng, num_chains = check_start(rng, target, num_chains)
         self.moved(target)
         return GibbsState(target.start(rng, num_chains))
 
     def step(self, rng: Rng, target: Energy, state: GibbsState) -> tuple[GibbsState, HMCInfo]:
         """One draw of every block that is not real, then one Hamiltonian move of the others, of all chains."""
+        check_state(self, state, GibbsState)
         position, accepted = self.move(rng, target.uncentered(), state.position)
         return GibbsState(position), HMCInfo(accepted)
 

@@ -12,10 +12,31 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from deepgen_ppl.energies.energy import Energy
-from deepgen_ppl.options import instance
+from deepgen_ppl.options import instance, integer
 from deepgen_ppl.typing import Rng, State
 
-__all__ = ["Kernel"]
+__all__ = ["Kernel", "check_start", "check_state"]
+
+
+def check_start(rng: Rng, target: Any, num_chains: Any) -> tuple[Rng, int]:
+    """Generator and number of chains of a first state.
+
+    Raises:
+        TypeError: for something else than an energy, or a seed.
+        ValueError: for something else than a number of chains.
+    """
+    instance(target, "target", Energy, "an energy, such as a Boltzmann machine,")
+    return target.engine.random.rng(rng, target.like), integer(num_chains, "num_chains")
+
+
+def check_state(kernel: Any, state: Any, kind: type) -> None:
+    """Check that a state is of the kind that `init` of the kernel makes.
+
+    Raises:
+        TypeError: for another.
+    """
+    name = type(kernel).__name__
+    instance(state, f"the state of {name}", kind, f"what {name}.init(rng, target, num_chains) returns")
 
 
 @dataclass(frozen=True)
@@ -52,8 +73,10 @@ class Kernel(ABC):
 
         Raises:
             TypeError: for something else than an energy.
+            ValueError: for something else than a number of chains.
         """
         target = instance(target, "target", Energy, "an energy, such as a Boltzmann machine,")
+        num_chains = integer(num_chains, "num_chains")
         return target.engine.host.kernel(self, target, num_chains)
 
     def block(self, target: Callable[[State], Energy]) -> Any:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepgen_ppl.energies.path import Path
-from deepgen_ppl.kernels.kernel import Kernel
+from deepgen_ppl.kernels.kernel import Kernel, check_start, check_state
 from deepgen_ppl.log_z.schedules import check_ladder
 from deepgen_ppl.options import check_options
 from deepgen_ppl.typing import Array, Rng, State
@@ -85,6 +85,9 @@ class ParallelTempering(Kernel):
 
     def init(self, rng: Rng, target: Any, num_chains: int) -> ReplicaState:
         """Every replica drawn as if the couplings were cut."""
+        rng, num_chains = check_start(rng, target, num_chains)
+        if not hasattr(target, "structure"):
+            raise TypeError(f"expected a Boltzmann machine for ParallelTempering, got {type(target).__name__}")
         xp, num = target.engine.xp, len(self._betas)
         drawn = target.decoupled().start(rng, num_chains * num)
         replicas = {k: xp.reshape(x, (num_chains, num, x.shape[-1])) for k, x in drawn.items()}
@@ -107,6 +110,7 @@ class ParallelTempering(Kernel):
 
     def step(self, rng: Rng, target: Any, state: ReplicaState) -> tuple[ReplicaState, ReplicaInfo]:
         """Swaps of every second pair, then one sweep of all replicas."""
+        check_state(self, state, ReplicaState)
         engine, xp, path = target.engine, target.engine.xp, Path(target.decoupled(), target)
         beta = engine.arrays.asarray(np.asarray(self._betas), like=path.end.like)
         first, second = engine.random.split(rng, 2)

@@ -31,8 +31,8 @@ from deepgen_ppl.log_p.log_f import LogF, log_f
 from deepgen_ppl.log_p.programs import program_bounds
 from deepgen_ppl.log_z.ais import ais
 from deepgen_ppl.log_z.estimates import CERTIFIED, Estimate, LogNormalizer
-from deepgen_ppl.log_z.exact import DRAW_BITS, enumerable, exact_log_normalizer
-from deepgen_ppl.options import instance
+from deepgen_ppl.log_z.exact import DRAW_BITS, check_single, enumerable, exact_log_normalizer
+from deepgen_ppl.options import flag, instance
 from deepgen_ppl.typing import Array, Rng
 
 __all__ = ["Bounds", "BoundsOptions", "bounds", "checked_data"]
@@ -54,7 +54,9 @@ def bounds(
         TypeError: for another kind of model.
         ValueError: for data that do not fit the model, row weights, or parameters that are not finite.
     """
-    options = instance(options or BoundsOptions(), "options", BoundsOptions, "BoundsOptions(...)")
+    options = instance(BoundsOptions() if options is None else options, "options", BoundsOptions, "BoundsOptions(...)")
+    if progress is not None:
+        flag(progress, "progress")
     batch = checked_data(model, data)
     rng = model.engine.random.rng(rng, model.like)
     show = sys.stderr.isatty() if progress is None else progress
@@ -77,6 +79,8 @@ def checked_data(model: Any, data: Any) -> dict[str, Array]:
     """
     if not isinstance(model, (Energy, Program)):
         raise TypeError(f"expected a machine or a program, got {type(model).__name__}")
+    if isinstance(model, Energy):
+        check_single(model)
     if isinstance(data, Mapping) and WEIGHT in data:
         raise ValueError(
             f"expected test data without row weights, got {WEIGHT!r}: the errors of a weighted mean are not defined "

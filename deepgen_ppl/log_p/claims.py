@@ -41,7 +41,7 @@ class BoundsOptions:
         check_options(
             self,
             num_particles=integer(self.num_particles, "num_particles", least=2),
-            betas=check_betas(betas) if np.ndim(betas) else integer(betas, "betas", least=2),
+            betas=integer(betas, "betas", least=2) if np.isscalar(betas) or betas is None else check_betas(betas),
             num_runs=integer(self.num_runs, "num_runs", least=2),
             log_z=one_of(self.log_z, "log_z", ("auto", "ais")),
             exact_bits=real(self.exact_bits, "exact_bits", low=0),
@@ -93,6 +93,7 @@ class Bounds:
 
         Where a standard error is withheld, the side is moved out as far as Markov's inequality asks.
         """
+        z = real(z, "z", low=0)
         return self.lower.value - self.lower.reach(z), self.upper.value + self.upper.reach(z)
 
     def shifted(self, nats: float) -> Bounds:

@@ -90,7 +90,12 @@ class Comparison(Tabular):
             name: the one whose lower side is taken.
             other: the one whose upper side is taken.
             z: standard errors that the claim must hold by; the tail probability that goes with it is Student's.
+
+        Raises:
+            ValueError: for an unknown name, or a z that is not positive.
         """
+        if unknown := [n for n in (name, other) if n not in self.bounds]:
+            raise ValueError(f"expected a model among {list(self.bounds)}, got {unknown}")
         return difference((name, other), self.bounds[name], self.bounds[other], z)
 
     def differences(self, z: float = 3.0) -> Differences:
@@ -216,7 +221,9 @@ def compare(
         raise TypeError(f"expected a dict name -> model, got {type(models).__name__}")
     if not models:
         raise ValueError("expected at least one model to compare, got none")
-    options = instance(options or BoundsOptions(), "options", BoundsOptions, "BoundsOptions(...)")
+    options = instance(BoundsOptions() if options is None else options, "options", BoundsOptions, "BoundsOptions(...)")
+    for name in models:
+        instance(name, "the name of a model", str, "a string")
     measures = {name: _measure(model) for name, model in models.items()}
     if len(set(measures.values())) > 1:
         raise ValueError(f"expected models of one kind of data, whose log scores can be compared, got {measures}")
@@ -224,6 +231,7 @@ def compare(
     rows = {name: _rows(model, data, scalings.get(name)) for name, model in models.items()}
     for name, model in models.items():
         checked_data(model, rows[name])
+        model.engine.random.rng(rng, model.like)
     found = {n: bounds(model, rows[n], rng=rng, options=options, progress=progress) for n, model in models.items()}
     found |= {name: found[name].shifted(scaling.log_jacobian) for name, scaling in scalings.items()}
     order = sorted(found, key=lambda name: -np.nan_to_num(found[name].estimate.value, nan=-np.inf))

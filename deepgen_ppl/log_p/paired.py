@@ -19,6 +19,7 @@ import numpy as np
 
 from deepgen_ppl.log_p.claims import Bounds
 from deepgen_ppl.log_z.estimates import RUNS_FOR_ERROR, Estimate
+from deepgen_ppl.options import real
 
 __all__ = ["MIN_ROWS", "Difference", "difference", "student_quantile"]
 
@@ -69,6 +70,7 @@ def student_quantile(z: float, dof: int) -> float:
 def difference(names: tuple[str, str], a: Bounds, b: Bounds, z: float = 3.0) -> Difference:
     """Lower side of model a less upper side of model b over the same rows; `names` are theirs."""
     first, second = names
+    z = real(z, "z", low=0, open_low=True)
     lower, upper = a.lower_pointwise, b.upper_pointwise
     if lower is None:
         return Difference(math.nan, math.nan, f"{first} has no lower side ({a.lower.reason})")

@@ -41,7 +41,7 @@ from deepgen_ppl.log_z.starts import (
     log_z_of_start,
     start_of,
 )
-from deepgen_ppl.options import integer
+from deepgen_ppl.options import flag, instance, integer, mapping
 from deepgen_ppl.progress import progress_bar
 from deepgen_ppl.typing import Array, Rng
 
@@ -147,6 +147,13 @@ def ais(
             without draws, draws for forward runs, or draws that are no states of the layers.
     """
     check_machine(machine)
+    flag(reverse, "reverse")
+    flag(progress, "progress")
+    if start is not None:
+        instance(start, "start", Energy, "a machine or an energy")
+    if initial is not None:
+        mapping(initial, "initial", "{'v': v, 'h': h}")
+    rng = machine.engine.random.rng(rng, machine.like)
     if not isinstance(machine, BoltzmannMachine):
         options: dict[str, Any] = {"data": data, "reverse": reverse, "initial": initial, "kernel": kernel}
         return anneal_energy(
@@ -164,7 +171,7 @@ def ais(
         check_drawable(machine)
     warn_of_few_runs(num_runs)
     log_z_start = log_z_of_start(start)
-    first, rest = engine.random.split(engine.random.rng(rng, machine.like), 2)
+    first, rest = engine.random.split(rng, 2)
     position = draws_of(first, machine if reverse else start, num_runs) if initial is None else initial
     position = {n: position[n] for n in machine.structure.smaller_side[0]}
     zero = engine.arrays.asarray(np.zeros((num_runs, *machine.batch_shape)), like=machine.like)

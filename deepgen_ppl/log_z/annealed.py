@@ -124,7 +124,7 @@ def _annealed(
 def anneal(
     energy: Energy,
     *,
-    rng: Rng | int,
+    rng: Rng,
     betas: int | np.ndarray,
     num_runs: int,
     start: Energy | None,
@@ -143,7 +143,7 @@ def anneal(
     if kernel is not None and not hasattr(kernel, "move"):
         raise TypeError(f"expected HMC(...) for the kernel of annealing, got {kernel!r}")
     warn_of_few_runs(num_runs)
-    first, pilot, second, last = engine.random.split(engine.random.rng(rng, energy.like), 4)
+    first, pilot, second, last = engine.random.split(rng, 4)
     if initial is not None or reverse:
         position = _draws(first, energy, num_runs, initial, reverse=reverse)
     else:

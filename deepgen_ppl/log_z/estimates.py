@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from deepgen_ppl.options import mapping, one_of, real
 from deepgen_ppl.typing import Array
 
 __all__ = [
@@ -160,6 +161,10 @@ class LogNormalizer:
     dynamic_fields: ClassVar[tuple[str, ...]] = ("value", "se", "belongs_to", "particles", "weights", "log_weights")
     static_fields: ClassVar[tuple[str, ...]] = ("kind", "side", "method", "flags")
 
+    def __post_init__(self) -> None:
+        one_of(self.kind, "kind", get_args(Kind))
+        one_of(self.side, "side", get_args(Side))
+
     @property
     def sides(self) -> frozenset[str]:
         """The sides of log Z that may be claimed: `lower`, `upper`, both or none."""
@@ -178,7 +183,7 @@ class LogNormalizer:
         Raises:
             ValueError: if the estimate claims no side, or alpha is not between 0 and 1.
         """
-        if not 0 < alpha < 1:
+        if not 0 < real(alpha, "alpha", low=0, high=1) < 1:
             raise ValueError(f"expected alpha between 0 and 1, got {alpha}")
         if self.kind == "exact":
             return self.value
@@ -204,6 +209,11 @@ class Contrastive:
     """
 
     particles: Mapping[str, Array]
+
+    def __post_init__(self) -> None:
+        particles = mapping(self.particles, "particles", "{'v': v}")
+        if not particles or not all(hasattr(x, "shape") for x in particles.values()):
+            raise TypeError(f"expected particles as arrays by the names of layers, got {self.particles!r}")
 
     dynamic_fields: ClassVar[tuple[str, ...]] = ("particles",)
     static_fields: ClassVar[tuple[str, ...]] = ()

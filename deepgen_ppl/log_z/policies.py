@@ -77,7 +77,8 @@ def check_marginal(machine: BoltzmannMachine, block: str, normalizer: Any, hidde
     """
     if hidden_bound is not None:
         instance(hidden_bound, "hidden_bound", MeanField, "MeanField(...)")
-    if sampler is not None and not all(callable(getattr(sampler, method, None)) for method in ("init", "step")):
+    known = not isinstance(sampler, type) and all(callable(getattr(sampler, m, None)) for m in ("init", "step"))
+    if sampler is not None and not known:
         raise TypeError(f"expected a kernel, such as BlockGibbs(sweeps=25), for sampler, got {sampler!r}")
     machine.check_given("a marginal")
     names = list(machine.blocks)
@@ -87,18 +88,31 @@ def check_marginal(machine: BoltzmannMachine, block: str, normalizer: Any, hidde
     if hidden_bound is None and not machine.sums_out(out):
         raise ValueError(
             f"expected hidden_bound=MeanField(...) for {type(machine).__name__}, whose layers {out} are coupled and "
-            "have no closed-form sum: log_prob is then a lower bound"
+            "have no closed-form sum, got None: log_prob is then a lower bound"
         )
     if hidden_bound is not None and block != machine.data_name:
         raise ValueError(f"expected hidden_bound=MeanField(...) with the visible layer, got block {block!r}")
-    if normalizer is None or normalizer == "exact" or isinstance(normalizer, Contrastive):
-        return
-    if not isinstance(normalizer, LogNormalizer):
+    if isinstance(normalizer, Contrastive):
+        _check_particles(machine, normalizer)
+    elif isinstance(normalizer, LogNormalizer):
+        check_belongs(machine, normalizer)
+    elif normalizer is not None and not (isinstance(normalizer, str) and normalizer == "exact"):
         raise TypeError(
             "expected log_normalizer to be 'exact', a LogNormalizer, Contrastive(particles) or None, "
             f"got {type(normalizer).__name__}"
         )
-    check_belongs(machine, normalizer)
+
+
+def _check_particles(machine: Any, normalizer: Contrastive) -> None:
+    """Check that particles are states of the machine.
+
+    Raises:
+        ValueError: for unknown layers, or other widths.
+    """
+    shapes = {name: tuple(x.shape) for name, x in normalizer.particles.items()}
+    widths = {name: block.shape for name, block in machine.blocks.items()}
+    if any(name not in widths or shape[-len(widths[name]) :] != widths[name] for name, shape in shapes.items()):
+        raise ValueError(f"expected particles of layers among {widths}, got the shapes {shapes}")
 
 
 def check_belongs(machine: BoltzmannMachine, normalizer: LogNormalizer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +20,30 @@ def salakhutdinov_murray_betas() -> np.ndarray:
     return np.concatenate([np.arange(0, 0.5, 1e-3), np.arange(0.5, 0.9, 1e-4), np.arange(0.9, 1.0, 1e-5), [1.0]])
 
 
+def _is_number(betas: Any) -> bool:
+    """Whether it is no sequence."""
+    return isinstance(betas, (str, bytes)) or not hasattr(betas, "__len__") or getattr(betas, "ndim", 1) == 0
+
+
+def _floats(betas: Any) -> np.ndarray:
+    """Numbers in float64.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    try:
+        return np.asarray(betas if hasattr(betas, "dtype") else list(betas), float)
+    except (TypeError, ValueError):
+        raise ValueError(f"expected inverse temperatures as numbers, got {betas!r}") from None
+
+
 def check_betas(betas: int | np.ndarray) -> np.ndarray:
     """The schedule of a number of equally spaced temperatures, or the array given.
 
     Raises:
         ValueError: for temperatures that do not increase from 0 to 1.
     """
-    betas = np.linspace(0.0, 1.0, integer(betas, "betas")) if np.ndim(betas) == 0 else np.asarray(betas, float)
+    betas = np.linspace(0.0, 1.0, integer(betas, "betas", least=2)) if _is_number(betas) else _floats(betas)
     if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or not (np.diff(betas) >= 0).all():
         raise ValueError(f"expected inverse temperatures that increase from 0 to 1, got {betas}")
     return betas
@@ -37,9 +55,7 @@ def check_ladder(betas: int | Sequence[float]) -> np.ndarray:
     Raises:
         ValueError: for less than two, or ones that do not rise from 0 or more to 1; equal ones are taken.
     """
-    ladder = (
-        np.linspace(0.0, 1.0, integer(betas, "betas", least=2)) if np.ndim(betas) == 0 else np.asarray(betas, float)
-    )
+    ladder = np.linspace(0.0, 1.0, integer(betas, "betas", least=2)) if _is_number(betas) else _floats(betas)
     if ladder.ndim != 1 or len(ladder) < 2 or ladder[-1] != 1 or not (np.diff(ladder, prepend=0.0) >= 0).all():
         raise ValueError(f"expected at least two inverse temperatures that rise from 0 or more to 1, got {betas}")
     return ladder

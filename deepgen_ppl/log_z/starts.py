@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deepgen_ppl.data import plain
 from deepgen_ppl.energies.base_rate import base_rate_machine, log_z_base_rate
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.engine import Engine
@@ -84,7 +85,8 @@ def given_draws(initial: Mapping[str, Any], machine: BoltzmannMachine, num: int)
     """
     keep, arrays = machine.structure.smaller_side[0], machine.engine.arrays
     lead = (num, *machine.batch_shape)
-    got = {k: tuple(np.shape(v)[:-1]) for k, v in initial.items()}
+    initial = {k: plain(machine.engine, v, f"initial[{k!r}]") for k, v in initial.items()}
+    got = {k: v.shape[:-1] for k, v in initial.items()}
     missing = [name for name in keep if name not in got]
     if missing or any(got[name] != lead for name in keep):
         raise ValueError(
@@ -92,7 +94,7 @@ def given_draws(initial: Mapping[str, Any], machine: BoltzmannMachine, num: int)
             f"{f', no {missing}' if missing else ''}"
         )
     for name in keep:
-        machine.structure.layers[name].check(np.asarray(arrays.to_numpy(initial[name])), f"initial[{name!r}]")
+        machine.structure.layers[name].check(initial[name], f"initial[{name!r}]")
     return {name: arrays.asarray(initial[name], like=machine.like) for name in keep}
 
 

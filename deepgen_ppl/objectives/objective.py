@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from deepgen_ppl.data import WEIGHT, Batch, num_rows
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.objectives.log_weights import LogWeights, log_weights
-from deepgen_ppl.options import check_options, integer
+from deepgen_ppl.options import check_options, flag, integer, text
 from deepgen_ppl.typing import Array, Params, Rng
 
 __all__ = ["Objective", "ProgramObjective"]
@@ -107,6 +107,8 @@ class ProgramObjective(Objective):
         names = ("num_particles", "num_global", "max_plate_nesting")
         check_options(self, **{name: integer(getattr(self, name), name) for name in names})
         integer(self.num_particles, "num_particles", least=self.least_particles)
+        text(self.plate, "plate")
+        flag(self.analytic_kl, "analytic_kl")
 
     @abstractmethod
     def bound(self, engine: Engine, local: Array) -> Array:

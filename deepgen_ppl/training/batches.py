@@ -145,7 +145,7 @@ def batches_of(model: Model, data: Any, batch_size: int, seed: int, *, digests: 
     """
     if hasattr(data, "shape") or isinstance(data, (Mapping, tuple)):
         return Rows(model, data, batch_size, seed)
-    if isinstance(data, Iterable) and not isinstance(data, str):
+    if isinstance(data, Iterable) and not isinstance(data, (str, bytes)):
         return Batches(model, data, digests=digests)
     raise TypeError(
         f"expected data as an array, a dict of arrays by name, or an iterable of batches, got {type(data).__name__}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deepgen_ppl.objectives.objective import Objective
-from deepgen_ppl.options import instance
+from deepgen_ppl.options import flag, instance
 from deepgen_ppl.training.gradient_steps import Callback, GradientSteps
 from deepgen_ppl.training.method import Fit, Method
 from deepgen_ppl.training.validation import Validation
@@ -70,6 +70,9 @@ def fit(
         RuntimeWarning: when a loss is not finite or a machine has no normalizer any more; training stops and the last
             good model is returned.
     """
+    flag(resume, "resume")
+    if progress is not None:
+        flag(progress, "progress")
     chosen = (
         GradientSteps() if method is None else instance(method, "method", Method, "a method, such as GradientSteps()")
     )

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from deepgen_ppl.data import Batch, checked, num_rows, take
+from deepgen_ppl.data import Batch, checked, num_rows, plain, take
 from deepgen_ppl.directed.program import Program
 from deepgen_ppl.engine import Engine
-from deepgen_ppl.options import integer
+from deepgen_ppl.options import instance, integer, mapping
 from deepgen_ppl.typing import Array, Rng
 
 __all__ = ["Posterior", "guide_draws"]
@@ -50,8 +50,9 @@ class Posterior:
     approximate: bool = False
 
     def __post_init__(self) -> None:
-        shapes = {name: tuple(v.shape) for name, v in self.draws.items()}
-        if not shapes or len({shape[:1] for shape in shapes.values()}) > 1:
+        instance(self.program, "program", Program, "a program")
+        shapes = {name: tuple(v.shape) for name, v in mapping(self.draws, "draws", "{'w': w}").items()}
+        if not shapes or not all(shapes.values()) or len({shape[:1] for shape in shapes.values()}) > 1:
             raise ValueError(f"expected draws of one number for each site, got the shapes {shapes}")
         if self.num_draws % integer(self.num_chains, "num_chains"):
             raise ValueError(f"expected draws of {self.num_chains} chains of one length, got {self.num_draws}")
@@ -155,6 +156,10 @@ def _inputs(program: Program, data: Any) -> dict[str, Array]:
     arrays = {name: x for name, x in data.items() if name not in program.observed}
     if not arrays or arrays.keys() - set(given):
         raise ValueError(f"expected inputs among {given} for {type(program).__name__}, got {sorted(data)}")
+    for name, x in arrays.items():
+        rows = plain(program.engine, x, name)
+        if rows.dtype.kind not in "buif" or not rows.ndim or not np.isfinite(rows).all():
+            raise ValueError(f"expected finite rows of numbers in the inputs {name}, got shape {rows.shape}")
     return {name: program.engine.arrays.asarray(x, like=program.like) for name, x in arrays.items()}
 
 

@@ -20,10 +20,10 @@ import numpy as np
 from deepgen_ppl.energies.initial import random_machine
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.terms import Dense, NoBias
-from deepgen_ppl.options import integer
+from deepgen_ppl.options import integer, numbers
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli, unit_of
+from deepgen_ppl.units.bernoulli import unit_of, unit_or
 from deepgen_ppl.units.given import Given
 
 __all__ = ["ConditionalRBM"]
@@ -85,7 +85,7 @@ class ConditionalRBM(BoltzmannMachine):
         visible: Unit | None = None,
         hidden: Unit | None = None,
     ) -> None:
-        shapes = [tuple(np.shape(w)) for w in (weight, visible_input_weight, hidden_input_weight)]
+        shapes = [tuple(np.shape(numbers(w, "a weight"))) for w in (weight, visible_input_weight, hidden_input_weight)]
         if any(len(shape) != 2 for shape in shapes):
             raise ValueError(
                 f"expected weights of shapes (V, H), (V, X) and (H, X), got shapes {shapes}; for random weights use "
@@ -100,8 +100,8 @@ class ConditionalRBM(BoltzmannMachine):
             "h-x.weight": hidden_input_weight,
         }
         layers = {
-            "v": visible or Bernoulli(shapes[0][0]),
-            "h": hidden or Bernoulli(shapes[0][1]),
+            "v": unit_or(visible, shapes[0][0]),
+            "h": unit_or(hidden, shapes[0][1]),
             "x": Given(shapes[1][1]),
         }
         super().__init__(layers, TERMS, arrays)

@@ -28,10 +28,11 @@ from deepgen_ppl.energies.convolution import Convolution
 from deepgen_ppl.energies.initial import random_machine
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.terms import SharedBias, Term
+from deepgen_ppl.options import numbers
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.at_most_one import AtMostOne
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli
+from deepgen_ppl.units.bernoulli import Bernoulli, unit_or
 
 __all__ = ["ConvolutionalRBM"]
 
@@ -82,6 +83,7 @@ class ConvolutionalRBM(BoltzmannMachine):
         pool: int = 1,
         visible: Unit | None = None,
     ) -> None:
+        weight = numbers(weight, "the weight")
         shape = tuple(np.shape(weight))
         if len(shape) != 4 or shape[2] != shape[3]:
             raise ValueError(
@@ -183,7 +185,7 @@ def _parts(
     """Layers and terms: filters, a bias a channel and a bias a map."""
     term = Convolution(("v", "h"), image=image, filters=filters, kernel=kernel, pool=pool)
     pixels, blocks = math.prod(term.image), math.prod(term.pooled)
-    visible = visible or Bernoulli(pixels)
+    visible = unit_or(visible, pixels)
     if isinstance(visible, Unit) and visible.width != pixels:
         raise ValueError(f"expected a visible unit of the width {pixels} for the image {term.image}, got {visible!r}")
     layers = {

@@ -58,7 +58,7 @@ class DBM(BoltzmannMachine):
         Raises:
             ValueError: without a hidden layer.
         """
-        if isinstance(hidden, (int, Unit)) or len(hidden) == 0:
+        if isinstance(hidden, str) or not hasattr(hidden, "__len__") or len(hidden) == 0:
             raise ValueError(f"expected the sizes of the hidden layers, such as (500, 1000), got {hidden!r}")
         names = ["v", *(f"h{i + 1}" for i in range(len(hidden)))]
         units = [unit_of(layer) for layer in (visible, *hidden)]

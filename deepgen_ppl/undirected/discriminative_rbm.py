@@ -15,9 +15,10 @@ import numpy as np
 from deepgen_ppl.energies.initial import random_machine
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.terms import Dense
+from deepgen_ppl.options import numbers
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli, unit_of
+from deepgen_ppl.units.bernoulli import Bernoulli, unit_of, unit_or
 from deepgen_ppl.units.categorical import Categorical
 
 __all__ = ["DiscriminativeRBM"]
@@ -68,6 +69,7 @@ class DiscriminativeRBM(BoltzmannMachine):
         *,
         visible: Unit | None = None,
     ) -> None:
+        weight, label_weight = numbers(weight, "the weight"), numbers(label_weight, "the label weight")
         if len(np.shape(weight)) != 2 or len(np.shape(label_weight)) != 2:
             got = f"{tuple(np.shape(weight))} and {tuple(np.shape(label_weight))}"
             raise ValueError(f"expected weights of shapes (V, H) and (K, H), got shapes {got}")
@@ -75,7 +77,7 @@ class DiscriminativeRBM(BoltzmannMachine):
         given, zeros = (visible_bias, label_bias, hidden_bias), (0.0 * w[:, 0], 0.0 * u[:, 0], 0.0 * w[0])
         biases = {f"{n}.bias": z if b is None else b for n, b, z in zip("vyh", given, zeros, strict=True)}
         layers = {
-            "v": visible or Bernoulli(w.shape[0]),
+            "v": unit_or(visible, w.shape[0]),
             "y": Categorical(1, u.shape[0]),
             "h": Bernoulli(w.shape[1]),
         }

@@ -18,9 +18,10 @@ import numpy as np
 from deepgen_ppl.energies.initial import random_machine
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.terms import ThirdOrder
+from deepgen_ppl.options import numbers
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli, unit_of
+from deepgen_ppl.units.bernoulli import unit_of, unit_or
 
 __all__ = ["GatedRBM"]
 
@@ -72,6 +73,7 @@ class GatedRBM(BoltzmannMachine):
         input: Unit | None = None,  # noqa: A002 - the layer's own name
         hidden: Unit | None = None,
     ) -> None:
+        weight = numbers(weight, "the weight")
         if len(np.shape(weight)) != 3:
             raise ValueError(
                 f"expected a weight of shape (V, X, H), got shape {tuple(np.shape(weight))}; for random weights use "
@@ -81,7 +83,7 @@ class GatedRBM(BoltzmannMachine):
         given, units = (visible_bias, input_bias, hidden_bias), (visible, input, hidden)
         zeros = (0.0 * weight[:, 0, 0], 0.0 * weight[0, :, 0], 0.0 * weight[0, 0])
         biases = {f"{n}.bias": z if b is None else b for n, b, z in zip("vxh", given, zeros, strict=True)}
-        layers = {n: u or Bernoulli(size) for n, u, size in zip("vxh", units, np.shape(weight), strict=True)}
+        layers = {n: unit_or(u, size) for n, u, size in zip("vxh", units, np.shape(weight), strict=True)}
         super().__init__(layers, TERMS, {**biases, "v-x-h.weight": weight})
 
     @classmethod

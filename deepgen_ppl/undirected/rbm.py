@@ -19,9 +19,10 @@ import numpy as np
 from deepgen_ppl.energies.initial import random_machine
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.terms import Dense
+from deepgen_ppl.options import numbers
 from deepgen_ppl.typing import Array, Rng
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli, unit_of
+from deepgen_ppl.units.bernoulli import unit_of, unit_or
 from deepgen_ppl.units.gaussian import Gaussian
 
 __all__ = ["RBM", "GaussianBernoulliRBM"]
@@ -50,11 +51,12 @@ class RBM(BoltzmannMachine):
         visible: Unit | None = None,
         hidden: Unit | None = None,
     ) -> None:
+        weight = numbers(weight, "the weight")
         if len(np.shape(weight)) != 2:
             how = f"; for random weights use {type(self).__name__}.init(visible=6, hidden=3, rng=0)"
             raise ValueError(f"expected a weight of shape (V, H), got shape {tuple(np.shape(weight))}{how}")
         weight = self._array("v-h.weight", weight)
-        visible, hidden = (u or Bernoulli(n) for u, n in zip((visible, hidden), np.shape(weight), strict=True))
+        visible, hidden = (unit_or(u, n) for u, n in zip((visible, hidden), np.shape(weight), strict=True))
         arrays = {
             "v.bias": 0.0 * weight[:, 0] if visible_bias is None else visible_bias,
             "h.bias": 0.0 * weight[0] if hidden_bias is None else hidden_bias,
@@ -130,6 +132,7 @@ class GaussianBernoulliRBM(RBM):
         visible: Unit | None = None,
         hidden: Unit | None = None,
     ) -> None:
+        weight = numbers(weight, "the weight")
         if visible is None and len(np.shape(weight)) == 2:
             visible = Gaussian(np.shape(weight)[0], scale=visible_scale)
         super().__init__(weight, visible_bias, hidden_bias, visible=visible, hidden=hidden)

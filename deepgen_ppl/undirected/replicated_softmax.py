@@ -21,9 +21,10 @@ from deepgen_ppl.energies.initial import random_machine
 from deepgen_ppl.energies.machine import BoltzmannMachine
 from deepgen_ppl.energies.replicated import Replicated
 from deepgen_ppl.energies.terms import NoBias
+from deepgen_ppl.options import mapping, numbers
 from deepgen_ppl.typing import Array, Rng, State
 from deepgen_ppl.units.base import Unit
-from deepgen_ppl.units.bernoulli import Bernoulli, unit_of
+from deepgen_ppl.units.bernoulli import unit_of, unit_or
 from deepgen_ppl.units.multinomial import Multinomial
 
 __all__ = ["ReplicatedSoftmax"]
@@ -76,6 +77,7 @@ class ReplicatedSoftmax(BoltzmannMachine):
         longest: int = 100,
         hidden: Unit | None = None,
     ) -> None:
+        weight = numbers(weight, "the weight")
         if len(np.shape(weight)) != 2:
             how = f"; for random weights use {type(self).__name__}.init(visible=6, hidden=3, rng=0)"
             raise ValueError(f"expected a weight of shape (K, H), got shape {tuple(np.shape(weight))}{how}")
@@ -86,7 +88,7 @@ class ReplicatedSoftmax(BoltzmannMachine):
             "v-h.weight": w,
         }
         words, topics = np.shape(weight)
-        super().__init__({"v": Multinomial(words, longest), "h": hidden or Bernoulli(topics)}, TERMS, arrays)
+        super().__init__({"v": Multinomial(words, longest), "h": unit_or(hidden, topics)}, TERMS, arrays)
 
     @classmethod
     def init(
@@ -132,9 +134,10 @@ class ReplicatedSoftmax(BoltzmannMachine):
         Raises:
             ValueError: for lengths that are no integers from 0 to the longest, and as `BoltzmannMachine.given`.
         """
-        rest = dict(state)
+        rest = dict(mapping(state, "a state", "{'lengths': lengths}"))
+        known = "lengths" in rest
         lengths = rest.pop("lengths", None)
-        machine = self if lengths is None else self.with_constants({"v.total": self._checked(lengths)})
+        machine = self if not known else self.with_constants({"v.total": self._checked(lengths)})
         return BoltzmannMachine.given(machine, rest, missing=missing)
 
     def _checked(self, lengths: Any) -> Array:

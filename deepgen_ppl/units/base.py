@@ -21,12 +21,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from deepgen_ppl.data import plain
 from deepgen_ppl.engine import Engine
 from deepgen_ppl.options import check_options, integer
 from deepgen_ppl.registry import Registered
 from deepgen_ppl.typing import Array, Distribution, Params, Rng
 
-__all__ = ["Unit", "mean_statistic", "rows_of", "shown"]
+__all__ = ["Unit", "checked_rows", "mean_statistic", "shown"]
 
 
 @dataclass(frozen=True)
@@ -188,22 +189,22 @@ class Unit(Registered, ABC):
             raise ValueError(f"{name}: expected {problem}")
 
 
-def rows_of(engine: Engine, unit: Unit, x: Any) -> np.ndarray:
-    """Data (N, n) as NumPy's, checked.
+def checked_rows(engine: Engine, unit: Unit, x: Any, name: str = "data") -> np.ndarray:
+    """Data as NumPy's, (N, n), after a look at shape and values.
 
     Raises:
-        ValueError: for values that the unit cannot take, or another shape.
+        ValueError: with what was expected and what came.
     """
-    x = np.asarray(engine.arrays.to_numpy(x))
-    unit.check(x, "data")
+    x = plain(engine, x, name)
+    unit.check(x, name)
     if x.ndim != 2:
-        raise ValueError(f"expected data of shape (N, {unit.size}), got shape {x.shape}")
+        raise ValueError(f"expected {name} of shape (N, {unit.size}), got shape {x.shape}")
     return x
 
 
 def mean_statistic(engine: Engine, unit: Unit, x: Any, params: Mapping[str, Any]) -> np.ndarray:
     """Mean over the data of s(x), shape (width,), after checking the data."""
-    x = rows_of(engine, unit, x)
+    x = checked_rows(engine, unit, x)
     like = engine.arrays.asarray(np.zeros(1, np.float32))
     params = {k: engine.arrays.asarray(v, like=like) for k, v in params.items()}
     s = engine.arrays.to_numpy(unit.statistic(engine, engine.arrays.asarray(x.astype(np.float32)), like, params))

@@ -12,7 +12,7 @@ from deepgen_ppl.engine import Engine
 from deepgen_ppl.typing import Array, Distribution, Params, Rng
 from deepgen_ppl.units.base import Unit, shown
 
-__all__ = ["Bernoulli", "unit_of"]
+__all__ = ["Bernoulli", "unit_of", "unit_or"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Bernoulli(Unit):
         """logit(mean), means kept inside [0.01, 0.99]."""
         mean = np.clip(mean, 0.01, 0.99)
         return np.log(mean) - np.log1p(-mean)
+
+
+def unit_or(unit: Unit | None, size: int) -> Unit:
+    """The unit given, or this number of Bernoulli units where there is none."""
+    return Bernoulli(size) if unit is None else unit
 
 
 def unit_of(layer: int | Unit) -> Unit:

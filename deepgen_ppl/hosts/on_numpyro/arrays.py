@@ -50,12 +50,35 @@ def is_concrete(x: Any) -> bool:
     return not isinstance(x, jax.core.Tracer)
 
 
+def cast(x: Any, like: Any) -> jax.Array:
+    """x in the dtype of `like`, beside it.
+
+    Raises:
+        ValueError: for arrays that the user has put on two devices, with both.
+    """
+    x = x if isinstance(x, jax.Array) else jnp.asarray(native(x))
+    _check_device(x, like)
+    return x.astype(like.dtype)
+
+
+def _check_device(x: Any, like: Any) -> None:
+    """Raise where both are bound to devices, and to others: JAX would say so from deep inside."""
+    if isinstance(x, jax.core.Tracer) or isinstance(like, jax.core.Tracer) or not (x.committed and like.committed):
+        return
+    if x.devices() != like.devices():
+        there, here = (sorted(map(str, a.devices())) for a in (x, like))
+        raise ValueError(
+            f"expected an array on the device of the model, {', '.join(here)}, got one on {', '.join(there)}: "
+            "put one beside the other, jax.device_put(x, device)"
+        )
+
+
 ARRAYS = Arrays(
     asarray=asarray,
     to_numpy=lambda x: np.asarray(x),
     is_concrete=is_concrete,
     is_constant=is_concrete,
-    cast=lambda x, like: jnp.asarray(x).astype(like.dtype),
+    cast=cast,
     mix=lambda beta, a, b: a + beta * (b - a),
 )
 
@@ -72,9 +95,7 @@ SPECIAL = Special(
     logsumexp=lambda x, axis: jax.nn.logsumexp(x, axis=axis),
     softmax=lambda x, axis: jax.nn.softmax(x, axis=axis),
     lgamma=jax.scipy.special.gammaln,
-    one_hot=lambda x, num_classes, like: jax.nn.one_hot(
-        jnp.asarray(x).astype(jnp.int32), num_classes, dtype=like.dtype
-    ),
+    one_hot=lambda x, num_classes, like: jax.nn.one_hot(cast(x, like).astype(jnp.int32), num_classes, dtype=like.dtype),
     stop_gradient=jax.lax.stop_gradient,
     conv=lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), "VALID"),
     conv_transpose=conv_transpose,
@@ -83,7 +104,7 @@ SPECIAL = Special(
 
 def make_rng(seed: Any, like: Any = None) -> jax.Array:
     """A typed JAX key from an integer, or the key itself, on the device of `like`."""
-    if isinstance(seed, (int, np.integer)):
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
         return beside(_key(int(seed)), like)
     if isinstance(seed, (jax.Array, np.ndarray)):
         key = jnp.asarray(seed) if isinstance(seed, np.ndarray) else seed
@@ -108,7 +129,7 @@ def bernoulli(rng: jax.Array, logits: jax.Array) -> jax.Array:
 
 RANDOM = Random(
     rng=make_rng,
-    split=lambda rng, n: jax.random.split(rng, n),
+    split=lambda rng, n: jax.random.split(rng if isinstance(rng, jax.Array) else make_rng(rng), n),
     uniform=lambda rng, shape, like: jax.random.uniform(rng, shape, like.dtype),
     normal=lambda rng, shape, like: jax.random.normal(rng, shape, like.dtype),
     poisson=lambda rng, rate: jax.random.poisson(rng, rate).astype(rate.dtype),

@@ -18,6 +18,7 @@ from deepgen_ppl.engine import Networks
 from deepgen_ppl.hosts.common import impure
 from deepgen_ppl.hosts.on_numpyro.arrays import asarray
 from deepgen_ppl.hosts.on_numpyro.rows import check_rows
+from deepgen_ppl.options import precision
 
 __all__ = ["NETWORKS", "Net", "module", "name_of_key"]
 
@@ -130,9 +131,9 @@ def _name(path: tuple) -> str:
 
 def mlp(rng: Any, sizes: Sequence[int], activation: str, dtype: Any = "float32") -> Net:
     """A perceptron with Glorot-uniform weights and zero biases."""
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(f"expected an activation among {sorted(ACTIVATIONS)}, got {activation!r}")
-    dtype = asarray(np.zeros(1), dtype=dtype).dtype  # refuses float64 that would be rounded
+    dtype = asarray(np.zeros(1), dtype=precision(dtype)).dtype  # refuses float64 that would be rounded
     return wrap(MLP(tuple(sizes), activation, rngs=nnx.Rngs(rng), dtype=dtype))
 
 

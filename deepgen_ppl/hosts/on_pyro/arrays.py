@@ -39,12 +39,18 @@ def is_concrete(x: Any) -> bool:
     return not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
+def cast(x: Any, like: torch.Tensor) -> torch.Tensor:
+    """x in the dtype and on the device of `like`."""
+    x = x if isinstance(x, torch.Tensor) else torch.tensor(native(x))
+    return x.to(dtype=like.dtype, device=like.device)
+
+
 ARRAYS = Arrays(
     asarray=asarray,
     to_numpy=lambda x: x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x),
     is_concrete=is_concrete,
     is_constant=lambda x: is_concrete(x) and not (x.requires_grad and torch.is_grad_enabled()),
-    cast=lambda x, like: torch.as_tensor(x).to(dtype=like.dtype, device=like.device),
+    cast=cast,
     mix=lambda beta, a, b: torch.lerp(a, b, beta),
 )
 
@@ -62,7 +68,7 @@ SPECIAL = Special(
     logsumexp=logsumexp,
     softmax=lambda x, axis: torch.softmax(x, axis),
     lgamma=torch.lgamma,
-    one_hot=lambda x, num_classes, like: torch.nn.functional.one_hot(x.long(), num_classes).to(like.dtype),
+    one_hot=lambda x, num_classes, like: torch.nn.functional.one_hot(cast(x, like).long(), num_classes).to(like.dtype),
     stop_gradient=torch.Tensor.detach,
     conv=torch.nn.functional.conv2d,
     conv_transpose=torch.nn.functional.conv_transpose2d,
@@ -73,7 +79,7 @@ def make_rng(seed: Any, like: Any = None) -> torch.Generator:
     """A `torch.Generator` on the device of `like`, from an integer, or the generator itself."""
     if isinstance(seed, torch.Generator):
         return seed
-    if isinstance(seed, (int, np.integer)):
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
         device = like.device if like is not None else "cpu"
         if not -(2**63) <= seed < 2**64:
             raise ValueError(f"expected a seed from -2^63 to 2^64 - 1 on the Pyro engine, got {seed}")
@@ -105,7 +111,7 @@ def restore(state: np.ndarray, like: Any = None) -> torch.Generator:
 
 RANDOM = Random(
     rng=make_rng,
-    split=lambda rng, n: [rng] * n,
+    split=lambda rng, n: [make_rng(rng)] * n,
     uniform=lambda rng, shape, like: torch.rand(shape, generator=rng, **_like(like)),
     normal=lambda rng, shape, like: torch.randn(shape, generator=rng, **_like(like)),
     poisson=lambda rng, rate: torch.poisson(rate, generator=rng),

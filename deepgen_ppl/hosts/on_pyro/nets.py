@@ -16,6 +16,7 @@ from deepgen_ppl.hosts.common import MIXED, impure
 from deepgen_ppl.hosts.on_pyro.arrays import ARRAYS
 from deepgen_ppl.hosts.on_pyro.objective import keeps_own, registered
 from deepgen_ppl.hosts.threads import one_at_a_time
+from deepgen_ppl.options import precision
 
 __all__ = ["NETWORKS", "MLP", "held", "module"]
 
@@ -59,9 +60,9 @@ class MLP(nn.Module):
 
 def mlp(rng: torch.Generator, sizes: Sequence[int], activation: str, dtype: Any = "float32") -> MLP:
     """A perceptron with Glorot-uniform weights and zero biases."""
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(f"expected an activation among {sorted(ACTIVATIONS)}, got {activation!r}")
-    return MLP(rng, tuple(sizes), activation, getattr(torch, str(np.dtype(dtype))))
+    return MLP(rng, tuple(sizes), activation, getattr(torch, precision(dtype)))
 
 
 def wrap(network: Any) -> nn.Module:
