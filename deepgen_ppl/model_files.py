@@ -36,6 +36,13 @@ def save(model: Any, path: str | Path) -> None:
         TypeError: for another kind of object, a model that cannot be saved, or something else than a path.
         OSError: for a folder that is missing or cannot be written to.
         ValueError: for a model with NaN or infinite values.
+
+    Example:
+        >>> import deepgen_ppl.pyro as dg  # on NumPyro the same
+        >>> rbm = dg.RBM.init(visible=6, hidden=3, rng=0)
+        >>> dg.save(rbm, "rbm.safetensors")
+        >>> dg.load("rbm.safetensors")
+        RBM(v: Bernoulli(6), h: Bernoulli(3); v-h, centered; torch.float32)
     """
     if not isinstance(model, Model):
         raise TypeError(f"expected a machine or a program of deepgen_ppl to save, got {type(model).__name__}")
@@ -61,6 +68,13 @@ def loader(engine: Engine) -> Callable[..., Any]:
             FileNotFoundError: if there is no file.
             ValueError: if it holds no model of a known family, is damaged, or is of another format.
             TypeError: for float64 on JAX without x64, or networks that the model does not have.
+
+        Example:
+            >>> import deepgen_ppl.pyro as dg  # on NumPyro the same
+            >>> rbm = dg.RBM.init(visible=6, hidden=3, rng=0)
+            >>> dg.save(rbm, "rbm.safetensors")
+            >>> dg.load("rbm.safetensors")
+            RBM(v: Bernoulli(6), h: Bernoulli(3); v-h, centered; torch.float32)
         """
         arrays, meta = read_arrays(path)
         known, family = engine.families, meta.get("family")

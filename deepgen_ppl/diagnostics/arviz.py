@@ -88,6 +88,15 @@ def to_arviz(
     Raises:
         TypeError: for another source, or a run of a kernel that is not ours.
         ValueError: for a run that has no draws yet, or the log-likelihoods of draws of a guide.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.pyro as dg  # on NumPyro the same
+        >>> x = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+        >>> models = {f"ppca{d}": dg.PPCA.maximum_likelihood(x, latent=d) for d in (1, 2)}
+        >>> table = dg.compare(models, x, rng=0)
+        >>> dg.to_arviz(table).log_likelihood["ppca1"].shape[-1]  # rows
+        40
     """
     flag(states, "states")
     if attrs is not None:

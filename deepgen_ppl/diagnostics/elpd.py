@@ -26,6 +26,9 @@ def to_elpd(comparison: Comparison) -> dict[str, Any]:
     Fit stacking weights on validation data and report on test data. ArviZ 0.x heads these scores `elpd_loo` and
     `p_loo` whatever they are: they are held-out scores, nothing was left out of a fit, and p is zero.
 
+    Args:
+        comparison: what `compare` returned.
+
     Warns:
         UserWarning: with the models that are left out, since they have no lower side, and why.
 
@@ -33,6 +36,15 @@ def to_elpd(comparison: Comparison) -> dict[str, Any]:
         ImportError: without ArviZ.
         TypeError: for something else than a comparison.
         ValueError: if no model has a lower side.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.pyro as dg  # on NumPyro the same
+        >>> x = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+        >>> models = {f"ppca{d}": dg.PPCA.maximum_likelihood(x, latent=d) for d in (1, 2)}
+        >>> table = dg.compare(models, x, rng=0)
+        >>> sorted(dg.to_elpd(table))
+        ['ppca1', 'ppca2']
     """
     instance(comparison, "the scores", Comparison, "a Comparison, which compare(...) returns,")
     scores = {name: e.lower_pointwise for name, e in comparison.bounds.items() if e.lower_pointwise is not None}

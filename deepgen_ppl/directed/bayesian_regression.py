@@ -31,11 +31,11 @@ class BayesianRegression(Program):
     share (`layers.0.weight` is (in, out)).
 
     Example:
-        >>> import numpy as np, deepgen_ppl.numpyro as dg
+        >>> import numpy as np, deepgen_ppl.pyro as dg  # on NumPyro the same
         >>> x = np.linspace(-1, 1, 50, dtype="float32")[:, None]
         >>> net = dg.BayesianRegression.init((1, 8, 1), rng=0)
         >>> net = dg.fit(net, {"x": x, "y": x**2}, epochs=1, rng=0, progress=False).model
-        >>> net.sample(50, rng=1, x=x).shape
+        >>> tuple(net.sample(50, rng=1, x=x).shape)
         (50, 1)
 
     Reference: [Weight Uncertainty in Neural Networks](https://arxiv.org/abs/1505.05424) (Blundell et al., 2015),

@@ -32,11 +32,11 @@ class DLGM(Program):
         p(x, z) = p(z_L) prod_l p(z_l | z_(l+1)) p(x | z_1),   q(z | x) = q(z_1 | x) prod_l q(z_(l+1) | z_l)
 
     Example:
-        >>> import numpy as np, deepgen_ppl.numpyro as dg
+        >>> import numpy as np, deepgen_ppl.pyro as dg  # on NumPyro the same
         >>> x = np.random.default_rng(0).integers(0, 2, (60, 6)).astype("float32")
         >>> dlgm = dg.DLGM.init(dg.Bernoulli(6), latent=(3, 2), hidden=(8,), rng=0)
         >>> dlgm = dg.fit(dlgm, x, objective=dg.IWAE(num_particles=3), epochs=1, rng=0, progress=False).model
-        >>> dlgm.sample(4, rng=1).shape
+        >>> tuple(dlgm.sample(4, rng=1).shape)
         (4, 6)
 
     References: [Stochastic Backpropagation](https://arxiv.org/abs/1401.4082) (Rezende et al., 2014), eq. 1-4;

@@ -26,10 +26,10 @@ class PPCA(Program):
     r"""Probabilistic PCA with an exact log p(x): p(x) = Normal(mu, W W' + sigma^2 I).
 
     Example:
-        >>> import numpy as np, deepgen_ppl.numpyro as dg
+        >>> import numpy as np, deepgen_ppl.pyro as dg  # on NumPyro the same
         >>> x = np.random.default_rng(0).normal(size=(100, 5)).astype("float32")
         >>> ppca = dg.PPCA.maximum_likelihood(x, latent=2)
-        >>> ppca.log_prob(x[:3]).shape, ppca.encode(x[:3]).mean.shape
+        >>> tuple(ppca.log_prob(x[:3]).shape), tuple(ppca.encode(x[:3]).mean.shape)
         ((3,), (3, 2))
 
     Reference: [Probabilistic Principal Component Analysis](https://doi.org/10.1111/1467-9868.00196) (Tipping & Bishop,

@@ -31,11 +31,11 @@ class RealNVP(Program):
         log p(x) = log Normal(z; 0, I) - sum_l sum_i s_li - sum_i log_scale_i
 
     Example:
-        >>> import numpy as np, deepgen_ppl.numpyro as dg
+        >>> import numpy as np, deepgen_ppl.pyro as dg  # on NumPyro the same
         >>> x = np.random.default_rng(0).normal(size=(200, 2)).astype("float32")
         >>> flow = dg.RealNVP.init(2, rng=0, data=x)
         >>> flow = dg.fit(flow, x, epochs=1, rng=0, progress=False).model
-        >>> flow.log_prob(x[:5]).shape, flow.sample(3, rng=1).shape
+        >>> tuple(flow.log_prob(x[:5]).shape), tuple(flow.sample(3, rng=1).shape)
         ((5,), (3, 2))
 
     Reference: [Density Estimation using Real NVP](https://arxiv.org/abs/1605.08803) (Dinh et al., 2017), eq. 2-9.

@@ -34,9 +34,9 @@ class SigmoidBeliefNet(Program):
     Its hidden variables are discrete: it takes objectives that need no pathwise gradient.
 
     Example:
-        >>> import deepgen_ppl.numpyro as dg
+        >>> import deepgen_ppl.pyro as dg  # on NumPyro the same
         >>> net = dg.SigmoidBeliefNet.init(6, hidden=(4, 2), rng=0)
-        >>> net.sample(3, rng=1).shape, sorted(net.networks)
+        >>> tuple(net.sample(3, rng=1).shape), sorted(net.networks)
         ((3, 6), ['down_0', 'down_1', 'up_0', 'up_1'])
 
     References: [Connectionist learning of belief networks](https://doi.org/10.1016/0004-3702(92)90065-6) (Neal, 1992),

@@ -26,6 +26,11 @@ __all__ = ["VAE"]
 class VAE(Program):
     """Variational autoencoder: a model-guide pair with native networks.
 
+        p(x, z) = Normal(z; 0, I) likelihood(x; decoder(z)),    q(z | x) = Normal(z; m, s),  (m, log s) = encoder(s(x))
+
+    The decoder's output are natural parameters of the likelihood; s(x) is the statistic of the data. With covariates c
+    networks read (s(x), c) and (z, c). `init` makes one with perceptrons.
+
     A subclass may override `prior`, `posterior` and `conditional`, the three laws, and reads what it adds to the state
     by `self.net`, `self.machine`, `self.param` and `self.constant`.
 
@@ -44,6 +49,19 @@ class VAE(Program):
 
     Raises:
         TypeError: if a network is not the engine's own kind.
+
+    Example:
+        >>> import deepgen_ppl.pyro as dg  # on NumPyro the same
+        >>> vae = dg.VAE.init(likelihood=dg.Bernoulli(6), latent=2, hidden=(5,), rng=0)
+        >>> vae
+        VAE(likelihood=Bernoulli(size=6), latent=2, num_covariates=0, 110 parameters; torch.float32)
+        >>> x = vae.sample(4, rng=1)
+        >>> tuple(x.shape), tuple(vae.encode(x).mean.shape), tuple(vae.reconstruct(x).shape)
+        ((4, 6), (4, 2), (4, 6))
+
+    Reference:
+        Auto-Encoding Variational Bayes (Kingma & Welling, 2014), eq. 9-10 and appendix C,
+        https://arxiv.org/abs/1312.6114.
     """
 
     options = ("likelihood", "latent", "num_covariates")

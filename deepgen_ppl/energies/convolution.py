@@ -35,6 +35,15 @@ class Convolution(Term):
         filters: number of filters K.
         kernel: side k of a filter.
         pool: side c of a block; it divides both sides of the maps.
+
+    Raises:
+        ValueError: for a kernel that is larger than the image, or a pool that does not divide the maps.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> term = dg.Convolution(("v", "h"), image=(1, 8, 8), filters=5, kernel=3, pool=2)
+        >>> term.maps, term.shapes({"v": 64, "h": 180})
+        ((5, 6, 6), {'weight': (5, 1, 3, 3)})
     """
 
     image: tuple[int, int, int] = (1, 1, 1)

@@ -33,6 +33,11 @@ class Block:
     Raises:
         ValueError: for a shape that is none.
         TypeError: for something else than a constraint.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.Block((2,), dg.engine.host.constraints.real).shape  # two real numbers
+        (2,)
     """
 
     shape: tuple[int, ...]

@@ -41,12 +41,18 @@ class IndependentBlocks(OwnEnergy):
     Raises:
         ValueError: for blocks neither real nor of finitely many values, unknown arrays or other shapes.
 
-    >>> import numpy as np
-    >>> import deepgen_ppl.numpyro as dg
-    >>> real = dg.engine.host.constraints.real
-    >>> start = dg.IndependentBlocks({"v": dg.Block((2,), real)}, {"v.log_sigma": np.log([2.0, 2.0], dtype="float32")})
-    >>> round(float(start.energy({"v": np.zeros(2)})), 4) == round(float(np.log(2 * np.pi * 4)), 4)
-    True
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> real = dg.engine.host.constraints.real
+        >>> arrays = {"v.log_sigma": np.log([2.0, 2.0], dtype="float32")}
+        >>> start = dg.IndependentBlocks({"v": dg.Block((2,), real)}, arrays)
+        >>> round(float(start.energy({"v": np.zeros(2)})), 4) == round(float(np.log(2 * np.pi * 4)), 4)
+        True
+
+    Reference:
+        Annealed Importance Sampling (Neal, 2001), section 2 (where annealing starts),
+        https://arxiv.org/abs/physics/9803008.
     """
 
     options = ("kinds",)

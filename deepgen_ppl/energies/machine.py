@@ -39,6 +39,9 @@ __all__ = ["BoltzmannMachine"]
 class BoltzmannMachine(Parts):
     """A machine made of layers and terms; immutable.
 
+        E(x) = - sum_l [ <b_l, s_l(x_l) - mu_l> + log m_l(x_l) ] - sum_(a,b) < s_a(x_a) - mu_a, W_ab (s_b(x_b) - mu_b) >
+               - sum_(a,b,c) sum_ijk W_ijk s_a,i s_b,j s_c,k
+
     Args:
         layers: layer name -> unit; the first is the visible layer.
         terms: how layers interact (`Dense`, `ThirdOrder`, `Convolution`, `Sparse`), and biases that are shared
@@ -52,6 +55,27 @@ class BoltzmannMachine(Parts):
 
     Raises:
         ValueError: for missing or unknown arrays, wrong shapes, or a machine that has no normalizer.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> rng = np.random.default_rng(0)
+        >>> layers = {"a": dg.Spin(3), "b": dg.Bernoulli(2), "c": dg.Bernoulli(2)}
+        >>> terms = [dg.Dense(("a", "b")), dg.Dense(("b", "c")), dg.Dense(("a", "c"))]
+        >>> shapes = {"a.bias": 3, "b.bias": 2, "c.bias": 2, "a-b.weight": (3, 2), "b-c.weight": (2, 2)}
+        >>> shapes["a-c.weight"] = (3, 2)
+        >>> p = {k: rng.normal(size=shape).astype("float32") for k, shape in shapes.items()}
+        >>> machine = dg.BoltzmannMachine(layers, terms, p)
+        >>> a, b, c = np.float32([1, -1, 1]), np.float32([0, 1]), np.float32([1, 1])
+        >>> E = -a @ p["a.bias"] - b @ p["b.bias"] - c @ p["c.bias"]
+        >>> E = E - a @ p["a-b.weight"] @ b - b @ p["b-c.weight"] @ c - a @ p["a-c.weight"] @ c
+        >>> bool(np.isclose(machine.energy({"a": a, "b": b, "c": c}), E, atol=1e-5))
+        True
+
+    References:
+        How to Center Deep Boltzmann Machines (Melchior et al., 2016), eq. 7, https://arxiv.org/abs/1311.1354;
+        Exponential Family Harmoniums (Welling et al., 2004), eq. 5 and 8, https://papers.nips.cc/paper/2672;
+        Higher-Order Boltzmann Machines (Sejnowski, 1986), eq. 4, https://doi.org/10.1063/1.36246.
     """
 
     # -- statistics, natural parameters and the multilinear part of the energy -----------------------------------------

@@ -27,8 +27,17 @@ __all__ = ["MeanField", "mean_field_bound"]
 class MeanField:
     """Coordinate ascent on L(q), color by color.
 
+        log f(v) >= L(q) = E_q[-E(v, h)] + H(q),     q(h) = prod_l m_l(h_l) exp( <eta_l, s_l> - A_l(eta_l) )
+
     Args:
         iterations: number of passes over all hidden layers.
+
+    Raises:
+        ValueError: for iterations that are no positive integer.
+
+    References:
+        [Deep Boltzmann Machines](https://proceedings.mlr.press/v5/salakhutdinov09a.html) (Salakhutdinov & Hinton,
+        2009), eq. 6-8.
     """
 
     iterations: int = 30

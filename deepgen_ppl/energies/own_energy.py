@@ -44,21 +44,24 @@ class OwnEnergy(Saved, Energy):
     An energy without `build` may name attributes of its own instead: arrays (or trees of them) in `dynamic_fields`,
     hashable ones in `static_fields`. It is sampled, not trained.
 
-    >>> import numpy as np
-    >>> import deepgen_ppl.numpyro as dg
-    >>> class Quadratic(dg.Energy):
-    ...     '''E(x) = sum_i exp(a_i) x_i^2 / 2.'''
-    ...     blocks = {"x": dg.Block((2,), dg.engine.host.constraints.real)}
-    ...     def __init__(self, a):
-    ...         self.build(arrays={"a": a})
-    ...     def energy(self, state):
-    ...         return self.engine.xp.sum(self.engine.xp.exp(self.param("a")) * state["x"] ** 2 / 2, axis=-1)
-    >>> quadratic = Quadratic(np.zeros(2, np.float32))
-    >>> z = dg.ais(quadratic, rng=0, betas=20, num_runs=200)
-    >>> bool(abs(z.value - np.log(2 * np.pi)) < 0.01)
-    True
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> class Quadratic(dg.Energy):
+        ...     '''E(x) = sum_i exp(a_i) x_i^2 / 2.'''
+        ...     blocks = {"x": dg.Block((2,), dg.engine.host.constraints.real)}
+        ...     def __init__(self, a):
+        ...         self.build(arrays={"a": a})
+        ...     def energy(self, state):
+        ...         return self.engine.xp.sum(self.engine.xp.exp(self.param("a")) * state["x"] ** 2 / 2, axis=-1)
+        >>> quadratic = Quadratic(np.zeros(2, np.float32))
+        >>> z = dg.ais(quadratic, rng=0, betas=20, num_runs=200)
+        >>> bool(abs(z.value - np.log(2 * np.pi)) < 0.01)
+        True
 
-    Reference: A Tutorial on Energy-Based Learning (LeCun et al., 2006), section 2.
+    Reference:
+        A Tutorial on Energy-Based Learning (LeCun et al., 2006), section 2,
+        http://yann.lecun.com/exdb/publis/pdf/lecun-06.pdf.
     """
 
     # -- the state, inside `energy` ------------------------------------------------------------------------------------

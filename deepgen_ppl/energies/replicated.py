@@ -17,6 +17,17 @@ class Replicated(Dense):
     """<s_a, W s_b> + D <c, s_b> with D = sum_k s_a,k: a dense term, and a bias c of b for every count of a.
 
     It is a dense term with the weights W_kj + c_j. With a `NoBias` for b it is the hidden part of a replicated softmax.
+
+    Args:
+        layers: (a, b), as in ("v", "h").
+
+    Raises:
+        ValueError: for anything else than names of as many different layers as it joins.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.Replicated(("v", "h")).shapes({"v": 4, "h": 2})
+        {'weight': (4, 2), 'bias': (2,)}
     """
 
     def shapes(self, widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

@@ -25,6 +25,14 @@ class Sparse(Term):
         layers: (a, b).
         edges: pairs (i, j) of components of a and b, each at most once.
         shape: (width a, width b).
+
+    Raises:
+        ValueError: for edges that are no pairs, stand twice, or lie outside the shape.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.Sparse(("v", "h"), edges=((0, 0), (1, 0), (2, 1)), shape=(3, 2)).shapes({"v": 3, "h": 2})
+        {'weight': (3,)}
     """
 
     edges: tuple[tuple[int, int], ...] = ()

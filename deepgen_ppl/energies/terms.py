@@ -37,6 +37,9 @@ class Term(Registered, ABC):
     Attributes:
         order: the number of layers, where a class has only one.
         batched: whether its arrays may have leading axes, one machine a row.
+
+    Raises:
+        ValueError: for anything else than names of as many different layers as it joins.
     """
 
     layers: tuple[str, ...]
@@ -101,7 +104,19 @@ class Term(Registered, ABC):
 
 @dataclass(frozen=True)
 class Bias(Term):
-    """<b, s> with b of shape (width,): every layer has one by default."""
+    """<b, s> with b of shape (width,): every layer has one by default.
+
+    Args:
+        layers: the layer, as in ("h",).
+
+    Raises:
+        ValueError: for anything else than names of as many different layers as it joins.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.Bias(("h",)).shapes({"h": 3})
+        {'bias': (3,)}
+    """
 
     order: ClassVar[int] = 1
     batched: ClassVar[bool] = True
@@ -129,6 +144,14 @@ class SharedBias(Term):
     Args:
         layers: the layer, as in ("h",).
         repeats: number of components in a group.
+
+    Raises:
+        ValueError: for anything else than one layer, or repeats that are no positive integer.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.SharedBias(("v",), repeats=4).shapes({"v": 12})
+        {'bias': (3,)}
     """
 
     repeats: int = 1
@@ -158,7 +181,19 @@ class SharedBias(Term):
 
 @dataclass(frozen=True)
 class NoBias(Term):
-    """0: takes the place of a layer's own bias, and has no arrays."""
+    """0: takes the place of a layer's own bias, and has no arrays.
+
+    Args:
+        layers: the layer, as in ("h",).
+
+    Raises:
+        ValueError: for anything else than names of as many different layers as it joins.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.NoBias(("h",)).shapes({"h": 3})
+        {}
+    """
 
     order: ClassVar[int] = 1
 
@@ -178,7 +213,22 @@ def product(x: Array, w: Array) -> Array:
 
 @dataclass(frozen=True)
 class Dense(Term):
-    """<s_a, W s_b> with a full weight matrix W of shape (width a, width b)."""
+    """<s_a, W s_b> with a full weight matrix W of shape (width a, width b).
+
+    Args:
+        layers: names of the two layers, as in ("v", "h").
+
+    Raises:
+        ValueError: for anything else than names of as many different layers as it joins.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> term, W = dg.Dense(("v", "h")), np.float32([[1, 2, 3], [4, 5, 6]])
+        >>> v, h = np.float32([1, 1]), np.float32([0, 1, 0])
+        >>> float(term.form(dg.engine, {"weight": W}, {"v": v, "h": h})), float(v @ W @ h)
+        (7.0, 7.0)
+    """
 
     order: ClassVar[int] = 2
     batched: ClassVar[bool] = True
@@ -196,7 +246,22 @@ class Dense(Term):
 
 @dataclass(frozen=True)
 class ThirdOrder(Term):
-    """sum_ijk W_ijk s_a,i s_b,j s_c,k with a full W of shape (width a, width b, width c)."""
+    """sum_ijk W_ijk s_a,i s_b,j s_c,k with a full W of shape (width a, width b, width c).
+
+    Args:
+        layers: names of the three layers, as in ("v", "x", "h").
+
+    Raises:
+        ValueError: for anything else than names of as many different layers as it joins.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.ThirdOrder(("v", "x", "h")).shapes({"v": 4, "x": 3, "h": 2})
+        {'weight': (4, 3, 2)}
+
+    Reference:
+        [Higher-Order Boltzmann Machines](https://doi.org/10.1063/1.36246) (Sejnowski, 1986), eq. 4.
+    """
 
     order: ClassVar[int] = 3
 

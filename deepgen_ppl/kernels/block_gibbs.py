@@ -54,8 +54,27 @@ def sweep(rng: Rng, target: Energy, position: dict[str, Array]) -> dict[str, Arr
 class BlockGibbs(Kernel):
     """Block Gibbs over the blocks of an energy.
 
+        for each color: x_l ~ p(x_l | rest) for the layers l of the color, all at once
+
     Args:
         sweeps: number of sweeps in one step.
+
+    Raises:
+        ValueError: for sweeps that are no positive integer.
+
+    Example:
+        >>> import jax
+        >>> import deepgen_ppl.numpyro as dg
+        >>> rbm = dg.RBM.init(visible=6, hidden=3, rng=0)
+        >>> kernel, key = dg.BlockGibbs(sweeps=1), jax.random.key(0)
+        >>> state = kernel.init(key, rbm, 4)  # four chains
+        >>> state, info = kernel.step(key, rbm, state)
+        >>> {name: x.shape for name, x in state.position.items()}
+        {'v': (4, 6), 'h': (4, 3)}
+
+    Reference:
+        Stochastic Relaxation, Gibbs Distributions, and the Bayesian Restoration of Images (Geman & Geman, 1984),
+        https://doi.org/10.1109/TPAMI.1984.4767596.
     """
 
     sweeps: int = 1

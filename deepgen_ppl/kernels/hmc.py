@@ -48,18 +48,27 @@ def _names(blocks: Any) -> tuple[str, ...]:
 class HMC(Kernel):
     """Hamiltonian Monte Carlo for blocks without a conditional; all other blocks are drawn given the rest.
 
+        p ~ N(0, 1),    L leapfrog steps of size eps of H(x, p) = E(x) + |p|^2 / 2,    accept with min(1, exp(-dH))
+
     Args:
         step_size: eps of the leapfrog steps; that of each move is drawn from 0.8 to 1.2 of it.
         num_steps: number L of leapfrog steps.
         blocks: names of the blocks that it moves; by default all that are real.
 
-    >>> import jax, numpy as np, numpyro
-    >>> import deepgen_ppl.numpyro as dg
-    >>> law = dg.IndependentBlocks({"v": dg.Block((2,), dg.engine.host.constraints.real)})
-    >>> mcmc = numpyro.infer.MCMC(dg.HMC(0.5).on(law), num_warmup=20, num_samples=20, progress_bar=False)
-    >>> mcmc.run(jax.random.key(0))
-    >>> mcmc.get_samples()["v"].shape
-    (20, 2)
+    Raises:
+        ValueError: for a step size or a number of steps that is not positive.
+
+    Example:
+        >>> import jax, numpy as np, numpyro
+        >>> import deepgen_ppl.numpyro as dg
+        >>> law = dg.IndependentBlocks({"v": dg.Block((2,), dg.engine.host.constraints.real)})
+        >>> mcmc = numpyro.infer.MCMC(dg.HMC(0.5).on(law), num_warmup=20, num_samples=20, progress_bar=False)
+        >>> mcmc.run(jax.random.key(0))
+        >>> mcmc.get_samples()["v"].shape
+        (20, 2)
+
+    Reference:
+        MCMC Using Hamiltonian Dynamics (Neal, 2011), sections 3.2 and 5.4.2, https://arxiv.org/abs/1206.1901.
     """
 
     step_size: float = 0.1

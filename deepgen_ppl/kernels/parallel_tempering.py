@@ -73,9 +73,26 @@ class ReplicaInfo(NamedTuple):
 class ParallelTempering(Kernel):
     """Parallel tempering: replicas at several inverse temperatures that swap, for laws with separate modes.
 
+        E_b = (1 - b) E_0 + b E;  neighbors r, r + 1 swap with probability
+        min(1, [ f_(b_r)(x_(r+1)) f_(b_(r+1))(x_r) ] / [ f_(b_r)(x_r) f_(b_(r+1))(x_(r+1)) ]),   f_b(x) = sum exp(-E_b)
+
     Args:
         betas: number of inverse temperatures from 0 to 1, equally spaced, or the temperatures, which rise to 1.
             Temperature 0 is the machine with its couplings cut about its offsets (`decoupled`).
+
+    Raises:
+        ValueError: for fewer than two temperatures, or some that do not rise to 1.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.ParallelTempering(betas=(0.0, 0.5, 1.0))
+        ParallelTempering(betas=(0.0, 0.5, 1.0))
+
+    References:
+        Markov Chain Monte Carlo Maximum Likelihood (Geyer, 1991), https://hdl.handle.net/11299/58440; Tempered
+        Markov Chain Monte Carlo for Training of Restricted Boltzmann Machines (Desjardins et al., 2010), section 3,
+        https://proceedings.mlr.press/v9/desjardins10a.html; Non-Reversible Parallel Tempering (Syed et al., 2022),
+        section 3, https://arxiv.org/abs/1905.02939.
     """
 
     betas: int | Sequence[float] = 10

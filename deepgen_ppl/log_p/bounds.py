@@ -43,6 +43,8 @@ def bounds(
 ) -> Bounds:
     """Both sides of the mean log p(x) of a model over data, given what it is conditioned on.
 
+        lower(log p) = lower(log f) - upper(log Z),      upper(log p) = upper(log f) - lower(log Z)
+
     Args:
         model: a machine or a program.
         data: one array (N, V), or named arrays with one leading axis.
@@ -53,6 +55,14 @@ def bounds(
     Raises:
         TypeError: for another kind of model.
         ValueError: for data that do not fit the model, row weights, or parameters that are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.pyro as dg  # on NumPyro the same
+        >>> x = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+        >>> sides = dg.bounds(dg.PPCA.maximum_likelihood(x, latent=1), x, rng=0)
+        >>> sides.lower.kind, bool(sides.lower.value == sides.upper.value)  # nothing is latent
+        ('exact', True)
     """
     options = instance(BoundsOptions() if options is None else options, "options", BoundsOptions, "BoundsOptions(...)")
     if progress is not None:

@@ -27,6 +27,9 @@ class BoundsOptions:
         log_z: `auto` enumerates where the smaller side has at most `exact_bits` bits; `ais` never enumerates log Z.
         exact_bits: see `log_z`.
         latent_bits: the latent states of a datum are summed where they are at most 2^`latent_bits` (14 at most).
+
+    Raises:
+        ValueError: for options out of range, or temperatures that do not go from 0 to 1.
     """
 
     num_particles: int = 1000

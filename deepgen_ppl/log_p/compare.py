@@ -216,6 +216,15 @@ def compare(
     Raises:
         TypeError: for something else than a dict of models, or of what `standardize` returns.
         ValueError: without models, for data that do not fit, row weights, or models of different measures.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.pyro as dg  # on NumPyro the same
+        >>> x = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+        >>> models = {f"ppca{d}": dg.PPCA.maximum_likelihood(x, latent=d) for d in (1, 2)}
+        >>> table = dg.compare(models, x, rng=0)
+        >>> sorted(table.bounds), table.bounds["ppca2"].lower.kind
+        (['ppca1', 'ppca2'], 'exact')
     """
     if not isinstance(models, Mapping):
         raise TypeError(f"expected a dict name -> model, got {type(models).__name__}")

@@ -181,10 +181,22 @@ def _compiled(engine: Engine) -> Callable:
 def exact_log_normalizer(machine: Energy) -> LogNormalizer:
     """log Z by enumeration, evaluated in float64 whatever the machine's precision.
 
+        log Z = log sum_{x_keep} exp(-F(x_keep)),    F with the largest color of layers summed out in closed form
+
+    Args:
+        machine: a machine, a batch of machines, or an energy whose blocks have finitely many values.
+
     Raises:
         TypeError: for something else than a machine or an energy.
         ValueError: above 2^25 joint states of the smaller side (2^16 of an energy without layers), with the number;
             where log Z is NaN or infinite.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.pyro as dg  # on NumPyro the same
+        >>> rbm = dg.RBM(np.zeros((4, 3), "float32"))
+        >>> bool(np.isclose(dg.exact_log_normalizer(rbm).value, 7 * np.log(2)))
+        True
     """
     check_machine(machine)
     if not isinstance(machine, BoltzmannMachine):

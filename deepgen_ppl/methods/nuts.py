@@ -29,6 +29,8 @@ PLATE = "data"
 class NUTS(Method):
     """The host's no-U-turn sampler as a method of `fit`: draws of the global latent sites given all data.
 
+        theta_s ~ p(theta | D),    p(theta, D) = p(theta) prod_n p(x_n | theta)
+
     Args:
         num_warmup: steps of adaptation of each chain, which are not kept.
         num_samples: draws of each chain.
@@ -36,10 +38,16 @@ class NUTS(Method):
         target_accept_prob: mean acceptance to which the step size is adapted.
         max_tree_depth: at most 2^depth leapfrog steps a draw.
 
+    Raises:
+        ValueError: for options out of range.
+
     Example:
         >>> import deepgen_ppl.numpyro as dg
         >>> dg.NUTS(num_warmup=200, num_samples=300)
         NUTS(num_warmup=200, num_samples=300, num_chains=1, target_accept_prob=0.8, max_tree_depth=10)
+
+    Reference:
+        The No-U-Turn Sampler (Hoffman & Gelman, 2014), algorithm 6, https://arxiv.org/abs/1111.4246.
     """
 
     num_warmup: int = 500

@@ -159,12 +159,29 @@ def _shares(model: Energy, batch: Batch, mask: Array | None) -> Array:
 class StochasticML(ContrastiveObjective):
     """Stochastic maximum likelihood, also called persistent contrastive divergence.
 
+        sum_n d log p(x_n) / N = - (1 / N) sum_n dF(x_n) + E_model[ dF(x~) ],   x~ chains that go on from step to step
+
     Args:
         kernel: transition of the chains, one step an update.
         num_chains: number of persistent chains C.
         hidden_bound: positive phase of coupled hidden layers.
         offset_rate: rate of the moving average that the offsets of a centered machine follow; 0 keeps them.
         offsets: `data` or `average`.
+
+    Raises:
+        ValueError: for options out of range.
+        TypeError: for a kernel or a bound of another kind.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.StochasticML(dg.BlockGibbs(sweeps=2), num_chains=50).kernel
+        BlockGibbs(sweeps=2)
+
+    References:
+        Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient (Tieleman, 2008),
+        section 2, https://doi.org/10.1145/1390156.1390290; Deep Boltzmann Machines (Salakhutdinov & Hinton, 2009),
+        section 2, https://proceedings.mlr.press/v5/salakhutdinov09a.html; How to Center Deep Boltzmann Machines
+        (Melchior et al., 2016), algorithm 1, https://arxiv.org/abs/1311.1354.
     """
 
     _: KW_ONLY

@@ -28,10 +28,25 @@ __all__ = ["ContrastiveDivergence"]
 class ContrastiveDivergence(ContrastiveObjective):
     """Contrastive divergence, CD-k: chains of k sweeps that start at the data. A biased gradient.
 
+        - (1 / N) sum_n [ dF(x_n) - dF(x~_n) ],    x~_n after k sweeps from x_n
+
     Args:
         kernel: `BlockGibbs(sweeps=k)`, or `HMC(...)` for an energy whose observed block has no conditional.
         offset_rate: rate of the moving average that the offsets of a centered machine follow; 0 keeps them.
         offsets: `data` or `average`.
+
+    Raises:
+        ValueError: for options out of range.
+        TypeError: for another kernel.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.ContrastiveDivergence(dg.BlockGibbs(sweeps=5)).kernel  # CD-5
+        BlockGibbs(sweeps=5)
+
+    Reference:
+        Training Products of Experts by Minimizing Contrastive Divergence (Hinton, 2002), eq. 8,
+        https://doi.org/10.1162/089976602760128018.
     """
 
     def __post_init__(self) -> None:

@@ -26,6 +26,9 @@ __all__ = ["WakeSleep"]
 class WakeSleep(ProgramObjective):
     """Both phases; the loss printed is the ELBO. Draws are constants, discrete or not.
 
+        wake,  z ~ q(z | x):     grad of the model log p(x, z)
+        sleep, (x, z) ~ p(x, z): grad of the guide log q(z | x)
+
     The sleep phase runs the model with its observed sites drawn and gives them to the guide, whose arguments of the
     same names they are.
 
@@ -34,6 +37,20 @@ class WakeSleep(ProgramObjective):
         num_global: number S of draws of the global sites; the guide may have none here.
         plate: name of the data plate.
         max_plate_nesting: number of nested plates, the data plate included.
+
+    Raises:
+        ValueError: for options that are no positive integers.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> w = np.float32([[[1.0], [3.0]]])  # weights p(x, z) / q(z | x), shape (S, K, N): two particles of one datum
+        >>> bool(np.isclose(dg.WakeSleep(num_particles=2).bound(dg.engine, np.log(w)), np.log(3) / 2))
+        True
+
+    Reference:
+        The Wake-Sleep Algorithm for Unsupervised Neural Networks (Hinton et al., 1995), eq. 5-8,
+        https://doi.org/10.1126/science.7761831.
     """
 
     pathwise: ClassVar[bool] = False

@@ -69,6 +69,15 @@ def fit(
     Warns:
         RuntimeWarning: when a loss is not finite or a machine has no normalizer any more; training stops and the last
             good model is returned.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.pyro as dg  # on NumPyro the same
+        >>> x = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+        >>> vae = dg.VAE.init(likelihood=dg.Gaussian(3), latent=1, hidden=(5,), rng=0)
+        >>> result = dg.fit(vae, x, objective=dg.IWAE(num_particles=5), epochs=2, batch_size=20, rng=0, progress=False)
+        >>> len(result.history["loss"]), type(result.model) is type(vae)
+        (2, True)
     """
     flag(resume, "resume")
     if progress is not None:

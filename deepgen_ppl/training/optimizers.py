@@ -45,7 +45,13 @@ class SGD(Optimizer):
         momentum: factor of the last step's m.
         nesterov: whether g + momentum m is followed in place of m.
 
-    Reference: On the Importance of Initialization and Momentum in Deep Learning (Sutskever et al., 2013), section 2.
+    Raises:
+        ValueError: for options out of range, or `nesterov` without momentum.
+        TypeError: for a `nesterov` that is not True or False.
+
+    Reference:
+        On the Importance of Initialization and Momentum in Deep Learning (Sutskever et al., 2013), section 2,
+        https://proceedings.mlr.press/v28/sutskever13.html.
     """
 
     momentum: float = field(default=0.0, kw_only=True)
@@ -70,7 +76,12 @@ class Adam(Optimizer):
         b2: rate at which the second moment is forgotten.
         eps: added to the root of the second moment.
 
-    Reference: Adam: A Method for Stochastic Optimization (Kingma & Ba, 2015), algorithm 1.
+    Raises:
+        ValueError: for options out of range.
+
+    Reference:
+        Adam: A Method for Stochastic Optimization (Kingma & Ba, 2015), algorithm 1,
+        https://arxiv.org/abs/1412.6980.
     """
 
     b1: float = field(default=0.9, kw_only=True)

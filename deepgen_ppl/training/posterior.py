@@ -32,6 +32,8 @@ CELLS = 2**22
 class Posterior:
     """Draws of the global latent sites of a program, those of one chain after another's.
 
+        p(x_n | D) ~ 1/S sum_s p(x_n | theta_s),    theta_s ~ p(theta | D), or an approximation of it
+
     Args:
         program: the program, with its trained arrays.
         draws: site -> values, shape (S, ...).

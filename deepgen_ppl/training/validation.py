@@ -30,6 +30,10 @@ class Validation:
             returned; None never stops.
         every: number of epochs between evaluations.
         keep_best: whether the best model is returned in place of the last; by default where there is a patience.
+
+    Raises:
+        ValueError: for options that are no positive integers.
+        TypeError: for a metric that is no function.
     """
 
     data: Any

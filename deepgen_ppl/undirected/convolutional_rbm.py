@@ -69,8 +69,8 @@ class ConvolutionalRBM(BoltzmannMachine):
         True
 
     References:
-        Convolutional Deep Belief Networks for Scalable Unsupervised Learning of Hierarchical Representations (Lee et
-        al., 2009), eq. 1 and section 3.3.
+        Convolutional Deep Belief Networks for Scalable Unsupervised Learning of Hierarchical Representations (Lee
+        et al., 2009), eq. 1 and section 3.3, https://doi.org/10.1145/1553374.1553453.
     """
 
     def __init__(

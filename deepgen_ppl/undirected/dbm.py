@@ -29,7 +29,34 @@ __all__ = ["DBM"]
 class DBM(BoltzmannMachine):
     """Deep Boltzmann machine: a visible layer `v` and hidden layers `h1`, `h2`, ..., each coupled to the next.
 
+        E(v, h1, .., hL) = - v'b - sum_l h_l'c_l - v'W_1 h1 - sum_l h_l' W_(l+1) h_(l+1)
+
+    Each statistic stands less its centering offset.
+
     The constructor is that of `BoltzmannMachine`; `init` is the short way.
+
+    Args:
+        layers: layer name -> unit: `v`, `h1`, `h2`, ...
+        terms: `Dense(("v", "h1"))`, `Dense(("h1", "h2"))`, ...
+        params: trained arrays: `LAYER.bias`, `v-h1.weight`, `h1-h2.weight`, ...
+        constants: arrays that are never differentiated: `LAYER.offset` (centering), `energy_offset`.
+
+    Raises:
+        ValueError: for missing or unknown arrays, wrong shapes, or a machine that has no normalizer.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dbm = dg.DBM.init(visible=4, hidden=(3, 2), centered=False, weight_scale=1.0, rng=0)
+        >>> W1, W2 = np.asarray(dbm.params["v-h1.weight"]), np.asarray(dbm.params["h1-h2.weight"])
+        >>> v, h1, h2 = np.float32([1, 0, 1, 1]), np.float32([0, 1, 1]), np.float32([1, 0])
+        >>> bool(np.isclose(dbm.energy({"v": v, "h1": h1, "h2": h2}), -v @ W1 @ h1 - h1 @ W2 @ h2, atol=1e-5))
+        True
+
+    References:
+        Deep Boltzmann Machines (Salakhutdinov & Hinton, 2009), eq. 9-12,
+        https://proceedings.mlr.press/v5/salakhutdinov09a.html; An Efficient Learning Procedure for Deep Boltzmann
+        Machines (Salakhutdinov & Hinton, 2012), section 2, https://doi.org/10.1162/NECO_a_00311.
     """
 
     @classmethod

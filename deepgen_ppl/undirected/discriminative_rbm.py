@@ -56,7 +56,8 @@ class DiscriminativeRBM(BoltzmannMachine):
         True
 
     References:
-        Classification using Discriminative Restricted Boltzmann Machines (Larochelle & Bengio, 2008), eq. 1 and 2.
+        Classification using Discriminative Restricted Boltzmann Machines (Larochelle & Bengio, 2008), eq. 1 and 2,
+        https://doi.org/10.1145/1390156.1390224.
     """
 
     def __init__(

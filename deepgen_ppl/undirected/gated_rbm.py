@@ -59,7 +59,8 @@ class GatedRBM(BoltzmannMachine):
         BoltzmannMachine(v: Bernoulli(3), h: Bernoulli(4); v-h, (1,) machines; float32)
 
     References:
-        Unsupervised Learning of Image Transformations (Memisevic & Hinton, 2007), eq. 1-4.
+        Unsupervised Learning of Image Transformations (Memisevic & Hinton, 2007), eq. 1-4,
+        https://doi.org/10.1109/CVPR.2007.383036.
     """
 
     def __init__(

@@ -31,6 +31,12 @@ __all__ = ["RBM", "GaussianBernoulliRBM"]
 class RBM(BoltzmannMachine):
     """Restricted Boltzmann machine: a visible layer `v` and a hidden layer `h`, coupled by a full weight matrix.
 
+        E(v, h) = - (v - mu)' b - (h - nu)' c - (v - mu)' W (h - nu)
+        F(v)    = - (v - mu)' b - sum_j [ softplus(eta_j) - nu_j eta_j ],   eta = c + (v - mu)' W
+
+    v and h are in {0,1} where nothing else is said; the offsets mu and nu are zero where the machine is not centered.
+    `init` makes one with random weights.
+
     Args:
         weight: W, shape (V, H).
         visible_bias: b, shape (V,); zero by default.
@@ -40,6 +46,24 @@ class RBM(BoltzmannMachine):
 
     Raises:
         ValueError: for shapes that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> rng = np.random.default_rng(0)
+        >>> W, b, c = (rng.normal(size=shape).astype("float32") for shape in ((4, 3), 4, 3))
+        >>> rbm, v, h = dg.RBM(W, b, c), np.float32([1, 0, 1, 1]), np.float32([0, 1, 1])
+        >>> bool(np.isclose(rbm.energy({"v": v, "h": h}), -v @ b - h @ c - v @ W @ h, atol=1e-5))
+        True
+        >>> bool(np.isclose(rbm.free_energy(v), -v @ b - np.logaddexp(0, c + v @ W).sum(), atol=1e-5))
+        True
+        >>> dg.RBM.init(visible=784, hidden=500, rng=0)  # small random weights
+        RBM(v: Bernoulli(784), h: Bernoulli(500); v-h, centered; float32)
+
+    References:
+        Training Products of Experts by Minimizing Contrastive Divergence (Hinton, 2002), eq. 7,
+        https://doi.org/10.1162/089976602760128018; How to Center Deep Boltzmann Machines (Melchior et al., 2016),
+        eq. 7, https://arxiv.org/abs/1311.1354.
     """
 
     def __init__(
@@ -119,7 +143,26 @@ class GaussianBernoulliRBM(RBM):
         visible: unit of the visible layer, in place of `Gaussian(V, scale=visible_scale)`.
         hidden: unit of the hidden layer; `Bernoulli(H)` by default.
 
-    Reference: Improved Learning of Gaussian-Bernoulli Restricted Boltzmann Machines (Cho et al., 2011), eq. 3-5.
+    Raises:
+        ValueError: for shapes that do not fit, or a scale that is no positive number.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> rng = np.random.default_rng(0)
+        >>> W, b, c = (rng.normal(size=shape).astype("float32") for shape in ((4, 3), 4, 3))
+        >>> rbm = dg.GaussianBernoulliRBM(W, b, c, visible_scale=2.0)
+        >>> v, h = rng.normal(size=4).astype("float32"), np.float32([0, 1, 1])
+        >>> E = (v**2).sum() / (2 * 2.0**2) - b @ v - c @ h - v @ W @ h
+        >>> bool(np.isclose(rbm.energy({"v": v, "h": h}), E, atol=1e-4))
+        True
+        >>> p_v = rbm.conditional("v", {"h": h})  # Normal(sigma^2 (b + W h), sigma)
+        >>> bool(np.allclose(p_v.mean, 2.0**2 * (b + W @ h), atol=1e-4))
+        True
+
+    Reference:
+        Improved Learning of Gaussian-Bernoulli Restricted Boltzmann Machines (Cho et al., 2011), eq. 3-5,
+        https://doi.org/10.1007/978-3-642-21735-7_2.
     """
 
     def __init__(

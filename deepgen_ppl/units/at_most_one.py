@@ -39,6 +39,16 @@ class AtMostOne(Unit):
         size: number of blocks n.
         block: number of units k of each.
 
+    Raises:
+        ValueError: for a size or a block that is no positive integer.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> unit = dg.AtMostOne(2, block=3)  # the first block is off, the second has its third unit on
+        >>> unit.statistic(dg.engine, np.float32([0, 3]), np.float32([0])).tolist()
+        [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+
     Reference: Convolutional Deep Belief Networks for Scalable Unsupervised Learning of Hierarchical Representations
     (Lee et al., 2009), section 3.3.
     """

@@ -34,6 +34,8 @@ __all__ = ["Unit", "checked_rows", "mean_statistic", "shown"]
 class Unit(Registered, ABC):
     """A layer of `size` independent units of one kind, given their natural parameters.
 
+        q(x; eta) = m(x) exp( <eta, s(x)> - A(eta) ),      A(eta) = log sum_x m(x) exp( <eta, s(x)> )
+
     Every method takes the engine first and the layer's own arrays (`params`, empty for most kinds) last.
 
     Args:
@@ -42,6 +44,9 @@ class Unit(Registered, ABC):
     Attributes:
         free: whether it has a law; values of a layer without one are always given.
         factorizes: whether the units are independent given their natural parameters.
+
+    Raises:
+        ValueError: for a size that is no positive integer.
     """
 
     size: int

@@ -17,7 +17,19 @@ __all__ = ["Bernoulli", "unit_of", "unit_or"]
 
 @dataclass(frozen=True)
 class Bernoulli(Unit):
-    """Binary units x in {0, 1}: s(x) = x, m = 1, A(eta) = log(1 + e^eta), E[x] = sigmoid(eta)."""
+    """Binary units x in {0, 1}: s(x) = x, m = 1, A(eta) = log(1 + e^eta), E[x] = sigmoid(eta).
+
+    Args:
+        size: number of units n.
+
+    Raises:
+        ValueError: for a size that is no positive integer.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.RBM.init(visible=dg.Bernoulli(4), hidden=2, rng=0)
+        RBM(v: Bernoulli(4), h: Bernoulli(2); v-h, centered; float32)
+    """
 
     @property
     def states(self) -> np.ndarray:

@@ -27,6 +27,16 @@ class Binomial(Unit):
         size: number of units n.
         trials: number of trials m of each.
 
+    Raises:
+        ValueError: for a size or a number of trials that is no positive integer.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> unit = dg.Binomial(2, trials=10)
+        >>> unit.mean(dg.engine, np.float32([0, 0]), {}).tolist()  # m sigmoid(eta)
+        [5.0, 5.0]
+
     Reference: Rate-coded Restricted Boltzmann Machines for Face Recognition (Teh & Hinton, 2000), section 3.
     """
 

@@ -25,6 +25,16 @@ class Categorical(Unit):
     Args:
         size: number of units n.
         num_states: number of states k of each.
+
+    Raises:
+        ValueError: for a size or a number of states that is no integer, or fewer than two states.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> unit = dg.Categorical(2, num_states=3)
+        >>> unit.width, unit.statistic(dg.engine, np.float32([2, 0]), np.float32([0])).tolist()
+        (6, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0])
     """
 
     num_states: int = 2

@@ -41,6 +41,14 @@ class Gaussian(Unit):
             likelihoods of programs alone, takes it from the network, whose outputs are then (mean, log sigma).
         standardized: whether s(x) = (x - l) / u, for layers of machines alone. l and u are the arrays `location` and
             `log_unit`, which are not trained: 0 and log 1, or the data's where a machine is made with `data=`.
+
+    Raises:
+        ValueError: for a size that is no positive integer, or a scale that is no positive number.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.RBM.init(visible=dg.Gaussian(4, scale=0.5), hidden=2, rng=0)
+        RBM(v: Gaussian(4, scale=0.5), h: Bernoulli(2); v-h, centered; float32)
     """
 
     scale: float | str | None = 1.0

@@ -22,6 +22,18 @@ class Given(Unit):
     A machine with such a layer is one machine for each value of it: p(rest | x). Its data name the layer,
     `machine.given` clamps it, and what would need a law over x (its log Z, a draw, a marginal) is refused. No offset is
     taken from the other layers where they meet x, since that would only add a function of x, which cancels.
+
+    Args:
+        size: number of values.
+
+    Raises:
+        ValueError: for a size that is no positive integer.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> terms = [dg.Dense(("v", "h")), dg.Dense(("h", "x"))]
+        >>> dg.Given(3).free, [t.shapes({"v": 4, "h": 2, "x": 3}) for t in terms]
+        (False, [{'weight': (4, 2)}, {'weight': (2, 3)}])
     """
 
     free: ClassVar[bool] = False

@@ -29,6 +29,14 @@ class Multinomial(Unit):
     Args:
         size: number of kinds K.
         longest: the largest total D that there may be.
+
+    Raises:
+        ValueError: for a size or a total that is no positive integer.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.Multinomial(3, longest=10)
+        Multinomial(size=3, longest=10)
     """
 
     longest: int = 100

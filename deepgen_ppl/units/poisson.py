@@ -20,6 +20,19 @@ class Poisson(Unit):
     """Counts x in {0, 1, ..}: s(x) = x, log m(x) = -log x!, A(eta) = e^eta, E[x] = e^eta.
 
     Counts have no joint law where the coupling of two is positive, or where one is coupled to a real unit.
+
+    Args:
+        size: number of units n.
+
+    Raises:
+        ValueError: for a size that is no positive integer.
+
+    Example:
+        >>> import numpy as np
+        >>> import deepgen_ppl.numpyro as dg
+        >>> unit = dg.Poisson(2)
+        >>> unit.mean(dg.engine, np.float32([0, 0]), {}).tolist()  # e^eta
+        [1.0, 1.0]
     """
 
     @property

@@ -17,7 +17,19 @@ __all__ = ["Spin"]
 
 @dataclass(frozen=True)
 class Spin(Unit):
-    """Spins x in {-1, +1}: s(x) = x, m = 1, A(eta) = log(2 cosh eta), E[x] = tanh(eta)."""
+    """Spins x in {-1, +1}: s(x) = x, m = 1, A(eta) = log(2 cosh eta), E[x] = tanh(eta).
+
+    Args:
+        size: number of units n.
+
+    Raises:
+        ValueError: for a size that is no positive integer.
+
+    Example:
+        >>> import deepgen_ppl.numpyro as dg
+        >>> dg.RBM.init(visible=dg.Spin(4), hidden=2, rng=0)
+        RBM(v: Spin(4), h: Bernoulli(2); v-h, centered; float32)
+    """
 
     @property
     def states(self) -> np.ndarray:
