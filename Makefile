@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint types pytest result clean
+.PHONY: help demo test test-all lint types pytest docs result clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -54,6 +54,11 @@ types: $(VENV)/.test ## Mypy over the package, and over what a user's lines are 
 	@echo "==> types: mypy"
 	@$(BIN)/mypy deepgen_ppl tests/typing
 
+docs: $(VENV)/.docs ## Build the site into docs/_build; warnings are errors.
+	@echo "==> docs: sphinx-build docs docs/_build"
+	@$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build
+	@echo "==> docs: open docs/_build/index.html"
+
 result: $(VENV)/.test ## Run benchmarks/NAME.py, which writes docs/results/NAME.json: make result NAME=... [ARGS=...].
 	@test -f "benchmarks/$(NAME).py" || { echo "make result: expected NAME=... with one of:" \
 	  "$(basename $(notdir $(wildcard benchmarks/*.py))); got '$(NAME)'" >&2; exit 2; }
@@ -62,7 +67,7 @@ result: $(VENV)/.test ## Run benchmarks/NAME.py, which writes docs/results/NAME.
 
 clean: ## Remove caches, builds and the demo's output; the environment stays.
 	@echo "==> clean: caches, builds, demo output"
-	@rm -rf build dist demo docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	@rm -rf build dist demo docs/_build docs/reference .coverage .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	@find . -path './$(VENV)' -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -81,4 +86,11 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "==> install: the package with everything, and the tools of the tests (once; several minutes)"
 	@$(PIP) install $(PIP_ARGS) --upgrade 'pip>=25.1'
 	@$(PIP) install $(PIP_ARGS) --constraint constraints.txt --group tests --group benchmarks --editable '.[all]'
+	@touch $@
+
+# The site is made from the NumPyro face.
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "==> install: the package with numpyro, and sphinx (once; a few minutes)"
+	@$(PIP) install $(PIP_ARGS) --upgrade 'pip>=25.1'
+	@$(PIP) install $(PIP_ARGS) --constraint constraints.txt --group docs --editable '.[numpyro]'
 	@touch $@

@@ -16,7 +16,8 @@ from conftest import HOSTS, face, keep_small
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(str(p.relative_to(ROOT)) for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted(p.name for p in (ROOT / "examples").glob("*.py"))
-SLOW = {"docs/contributing.md", "docs/guide/comparing.md", "docs/guide/directed.md", "docs/guide/undirected.md"}
+DEAR = ("guide/coming_from", "guide/comparing", "guide/devices", "guide/directed", "guide/undirected", "contributing")
+SLOW = {f"docs/{page}.md" for page in DEAR}
 FACES = {"dg": "numpyro", "dn": "numpyro", "dp": "pyro"}
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
@@ -42,8 +43,10 @@ def elsewhere(tmp_path, monkeypatch, param_store):
     import torch
 
     monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
     with torch.random.fork_rng():
         yield tmp_path
+    torch.set_num_threads(threads)
 
 
 def pages(marked):
