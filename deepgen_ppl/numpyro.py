@@ -229,3 +229,4 @@ class WakeSleep(_WakeSleep, _HostObjective, engine=_ENGINE): ...
 
 load = _loader(_ENGINE)
 adam, sgd = _ENGINE.host.optimizers["adam"], _ENGINE.host.optimizers["sgd"]
+del annotations  # of `__future__`: what is left without an underscore is public

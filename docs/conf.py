@@ -34,6 +34,7 @@ copyright = author  # noqa: A001  Sphinx reads this name
 release = version = deepgen_ppl.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
 exclude_patterns = ["_build", "images/*.csv"]
+highlight_language = "none"  # formulas; doctests and fenced blocks say what they are
 html_theme, html_title, html_copy_source = "furo", "deepgen_ppl", False
 myst_heading_anchors = 3
 autosummary_generate = False
@@ -92,8 +93,8 @@ def page(name):
     """The page of a public name."""
     title = f"dg.{name}"
     lines = [title, "=" * len(title), "", f"``deepgen_ppl.numpyro.{name}`` and ``deepgen_ppl.pyro.{name}``.", ""]
-    if names := above(name):
-        lines += [f"What it shares with {' and '.join(f':py:obj:`{n} <{FACE}.{n}>`' for n in names)} is there.", ""]
+    if links := " and ".join(f":py:obj:`{n} <{FACE}.{n}>`" for n in above(name)):
+        lines += [f"What it shares with {links} is on the pages of those.", ""]
     lines += [f".. auto{kind(name)}:: {FACE}.{name}", *(["   :no-value:"] if kind(name) == "data" else []), ""]
     for member, how in members(name).items():
         lines += [f"   .. auto{how}:: {FACE}.{name}.{member}", ""]

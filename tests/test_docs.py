@@ -1,6 +1,7 @@
 """Everything the documentation shows is run: the blocks of its pages, doctests, examples; its tables are up to date.
 
-A block fenced as ```python is executed; the blocks of a page share one namespace and run in an empty folder.
+A block fenced as ```python is executed; the blocks of a page share one namespace and run in an empty folder. One fenced
+as ```text right below it is what it prints, up to the last digits.
 """
 
 import doctest
@@ -19,7 +20,8 @@ EXAMPLES = sorted(p.name for p in (ROOT / "examples").glob("*.py"))
 DEAR = ("guide/coming_from", "guide/comparing", "guide/devices", "guide/directed", "guide/undirected", "contributing")
 SLOW = {f"docs/{page}.md" for page in DEAR}
 FACES = {"dg": "numpyro", "dn": "numpyro", "dp": "pyro"}
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
+NUMBER = re.compile(r"-?\d+\.\d+")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 
@@ -31,8 +33,15 @@ def modules_with_doctests():
 
 
 def blocks(text):
-    """(number of lines before it, code) of every python block of a page."""
-    return [(text[: m.start(1)].count("\n"), m[1]) for m in BLOCK.finditer(text)]
+    """(number of lines before it, code, what it prints or None) of every python block of a page."""
+    return [(text[: m.start(1)].count("\n"), m[1], m[2]) for m in BLOCK.finditer(text)]
+
+
+def alike(shown, got):
+    """Whether two texts have the same words, and numbers within 3 %."""
+    pairs = zip(NUMBER.findall(shown), NUMBER.findall(got), strict=False)
+    near = all(abs(float(a) - float(b)) <= 0.03 * abs(float(a)) for a, b in pairs)
+    return near and NUMBER.sub("#", shown).split() == NUMBER.sub("#", got).split()
 
 
 @pytest.fixture
@@ -55,24 +64,36 @@ def pages(marked):
 
 
 @pytest.mark.parametrize("page", pages(marked=True))
-def test_blocks_of_a_page_run(elsewhere, page):
+def test_blocks_of_a_page_run(elsewhere, capsys, page):
     text = (ROOT / page).read_text(encoding="utf-8")
     namespace = {"__name__": "page"}
-    for line, code in blocks(text):
+    for line, code, shown in blocks(text):
+        capsys.readouterr()
         exec(compile("\n" * line + code, str(ROOT / page), "exec"), namespace)
+        if shown is not None:
+            got = capsys.readouterr().out
+            assert alike(shown, got), f"{page}:{line + 1} prints\n{got}"
         keep_small()
 
 
 @pytest.mark.parametrize("page", pages(marked=False))
 def test_names_of_a_page_exist(page):
-    code = "".join(code for _, code in blocks((ROOT / page).read_text(encoding="utf-8")))
+    code = "".join(code for _, code, _ in blocks((ROOT / page).read_text(encoding="utf-8")))
     used = set(re.findall(r"\b(dg|dn|dp)\.([A-Za-z_]+)", code))
     assert not [f"{alias}.{name}" for alias, name in sorted(used) if not hasattr(face(FACES[alias]), name)]
 
 
 def test_blocks_are_found():
     text = "a\n```python\nx = 1\n```\n```bash\nrm x\n```\n```python\ny = x\n```\n"
-    assert blocks(text) == [(2, "x = 1\n"), (8, "y = x\n")]
+    assert blocks(text) == [(2, "x = 1\n", None), (8, "y = x\n", None)]
+    assert blocks(text + "\n```text\n1.00\n```\n")[1] == (8, "y = x\n", "1.00\n")
+
+
+def test_what_a_block_prints_is_compared():
+    assert alike("rbm: -20.13 exact\n", "rbm: -20.14 exact\n")
+    assert not alike("rbm: -20.13 exact\n", "rbm: -22.14 exact\n")
+    assert not alike("rbm: -20.13 exact\n", "rbm: -20.13 bound\n")
+    assert not alike("rbm: -20.13 exact\n", "rbm: -20.13 exact 1.0\n")
 
 
 @pytest.mark.parametrize("page", pages(marked=False))

@@ -104,6 +104,10 @@ def test_methods_and_objectives_have_a_reference_with_a_link(dg):
     assert not [n for n in shown if not re.search(r"^References?:.*https?://", page(public(dg)[n]), re.S | re.M)]
 
 
+def test_completion_shows_public_names_alone(dg):
+    assert {n for n in dir(dg) if n[0] != "_"} == set(dg.__all__)
+
+
 def test_sections_are_found():
     text = "Sum.\n\nArgs:\n    x: a\n        b\n\n    y: c\n\nRaises:\n    ValueError: d\n"
     assert section(text, "Args") == "    x: a\n        b\n\n    y: c\n\n"
