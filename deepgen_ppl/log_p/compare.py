@@ -75,6 +75,13 @@ class Comparison(Tabular):
         | model | log p(x) | s.e. data | better than |
         >>> table.versus("peaked", "even").claimed
         True
+        >>> print(table.differences().to_text(60))
+        paired differences of log p(x) ± s.e., in nats per datum
+        over the same 20 data
+        model   than  lower - upper  needed  better  best guesses
+        peaked  even    2.58 ± 0.00    0.00  yes      2.58 ± 0.00
+        better where lower - upper exceeds what is needed; the
+          best guesses claim nothing
     """
 
     bounds: dict[str, Bounds]

@@ -80,22 +80,15 @@ class Differences(Tabular):
         order = {name: i for i, name in enumerate(self.bounds)}
         rows = [r for r in self.records() if r["difference"] > 0 or order[r["model"]] < order[r["than"]]]
         decimals = decimals_of([r[name] for r in rows for name in ("se", "se_guess")])
-
-        def column(head: Cell, cells: list[Cell], **options: Any) -> Column:
-            return Column(head, tuple(cells), **options)
-
+        claimed = tuple(_plus_minus(r["difference"], r["se"], decimals) for r in rows)
+        guesses = tuple(_plus_minus(r["guess"], r["se_guess"], decimals) for r in rows)
         columns = (
-            column(("model",), [words(r["model"]) for r in rows]),
-            column(("than",), [words(r["than"]) for r in rows]),
-            column(("lower", "- upper"), [_plus_minus(r["difference"], r["se"], decimals) for r in rows], number=True),
-            column(("needed",), [(number(r["needed"], decimals),) for r in rows], number=True, leaves=2),
-            column(("better",), [_answer(r) for r in rows], leaves=1),
-            column(
-                ("best", "guesses"),
-                [_plus_minus(r["guess"], r["se_guess"], decimals) for r in rows],
-                number=True,
-                leaves=3,
-            ),
+            Column(("model",), tuple(words(r["model"]) for r in rows)),
+            Column(("than",), tuple(words(r["than"]) for r in rows)),
+            Column(("lower", "- upper"), claimed, number=True),
+            Column(("needed",), tuple((error(r["needed"], decimals),) for r in rows), number=True, leaves=2),
+            Column(("better",), tuple(_answer(r) for r in rows), leaves=1),
+            Column(("best", "guesses"), guesses, number=True, leaves=3),
         )
         num_data = max((len(e.pointwise) for e in self.bounds.values()), default=0)
         title = f"paired differences of log p(x) ± s.e., in nats per datum over the same {num_data} data"
