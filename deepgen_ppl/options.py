@@ -58,7 +58,12 @@ def real(value: Any, name: str, *, low: float = -math.inf, high: float = math.in
         ValueError: for anything else.
     """
     dtype = str(getattr(value, "dtype", ""))
-    other = isinstance(value, (bool, str, bytes)) or "bool" in dtype or "complex" in dtype or getattr(value, "ndim", 0)
+    other = (
+        isinstance(value, (bool, str, bytes))
+        or "bool" in dtype
+        or "complex" in dtype
+        or bool(getattr(value, "ndim", 0))
+    )
     try:
         number = math.nan if other else float(value)
     except (TypeError, ValueError):

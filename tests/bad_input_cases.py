@@ -223,7 +223,7 @@ refuse(
     "Block integer", lambda dg, x: dg.Block((2,), dg.engine.host.constraints.real, x), ("no", 1), TypeError, "integer"
 )
 
-# -- options of kernels, objectives, methods and estimates ---------------------------------------------------------------
+# -- options of kernels, objectives, methods and estimates -------------------------------------------------------------
 
 COUNTS = {
     "MeanField": ("iterations",),
@@ -729,7 +729,7 @@ refuse(
     "v of shape|layers",
 )
 
-# -- energies of one's own -------------------------------------------------------------------------------------------------
+# -- energies of one's own ---------------------------------------------------------------------------------------------
 
 refuse(
     "IndependentBlocks blocks",

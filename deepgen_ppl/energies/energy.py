@@ -92,6 +92,11 @@ class Energy(Model):
         return self
 
     @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of a batch of energies; () for one."""
+        return ()
+
+    @property
     @abstractmethod
     def blocks(self) -> Mapping[str, Block]:
         """The blocks of a state, by name."""
