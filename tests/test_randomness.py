@@ -22,6 +22,8 @@ def keys(dg_numpyro, monkeypatch):
     """Counts how often each key is drawn from or split; nothing is compiled meanwhile."""
     import jax
 
+    from deepgen_ppl.hosts.on_numpyro import noise
+
     used = collections.Counter()
 
     def logged(fn):
@@ -34,6 +36,7 @@ def keys(dg_numpyro, monkeypatch):
 
     for name in ("split", "fold_in", "bits", "uniform", "normal", "gumbel", "poisson", "categorical", "bernoulli"):
         monkeypatch.setattr(jax.random, name, logged(getattr(jax.random, name)))
+    monkeypatch.setattr(noise, "words", logged(noise.words))
     with jax.disable_jit():
         yield used
 

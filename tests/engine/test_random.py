@@ -78,16 +78,70 @@ def test_bernoulli_of_probability_zero_and_one(dg):
     np.testing.assert_array_equal(x.max(0), [0, 0, 1, 1])
 
 
-@pytest.mark.parametrize("bits", [0, 2**32 - 1])
-def test_bernoulli_at_the_extreme_bits(dg_numpyro, monkeypatch, bits):
-    """The smallest and the largest uniform that JAX's generator can give: once in 2^24 draws each."""
+@pytest.mark.parametrize("words", [0, 2**32 - 1])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_draws_at_the_extreme_words(dg_numpyro, monkeypatch, words, dtype):
+    """The smallest and the largest uniform that JAX's generator can give: once in 2^23 draws each."""
     import jax
     import jax.numpy as jnp
 
-    monkeypatch.setattr(jax.random, "bits", lambda key, shape, dtype: jnp.full(shape, bits, dtype))
-    logits = array(dg_numpyro, [-np.inf, -200.0, 200.0, np.inf])
-    x = dg_numpyro.engine.random.bernoulli(dg_numpyro.engine.random.rng(0), logits)
-    np.testing.assert_array_equal(np.asarray(x), [0, 0, 1, 1])
+    from deepgen_ppl.hosts.on_numpyro import noise
+
+    second = words if dtype == "float64" else 0  # float32 takes the two words' XOR
+    monkeypatch.setattr(
+        noise, "words", lambda key, shape: (jnp.full(shape, words, jnp.uint32), jnp.full(shape, second, jnp.uint32))
+    )
+    with jax.enable_x64(dtype == "float64"), jax.disable_jit():  # what was compiled has other words
+        logits = jnp.asarray([-np.inf, -200.0, 200.0, np.inf], dtype)
+        key, random = jax.random.key(0), dg_numpyro.engine.random
+        np.testing.assert_array_equal(np.asarray(random.bernoulli(key, logits)), [0, 0, 1, 1])
+        u, z = (np.asarray(draw(key, (), logits)) for draw in (random.uniform, random.normal))
+        step = 2.0 ** -(53 if dtype == "float64" else 24)
+        assert u == (step if words == 0 else 1 - step)
+        assert abs(z - stats.norm.ppf(u)) < 1e-3
+        assert int(random.categorical(key, jnp.asarray([-np.inf, 0.0, -np.inf], dtype))) == 1
+
+
+VECTORS = {
+    "zeros": ((0x0, 0x0), (0x0, 0x0), (0x6B200159, 0x99BA4EFE)),
+    "ones": ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+    "pi": ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+}
+"""Known answers of the authors' library: key, counter, words."""
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_threefry_gives_its_known_answers(dg_numpyro, name):
+    from deepgen_ppl.hosts.on_numpyro import noise
+
+    key, counter, words = (tuple(np.array([x], np.uint32) for x in pair) for pair in VECTORS[name])
+    assert noise.threefry(key, counter) == words
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (5, 3), (2, 3, 4)])
+def test_counters_are_row_and_column(dg_numpyro, shape):
+    """One row has the bits of `jax.random`; each further row those of its own counters, and none comes twice."""
+    import jax
+
+    from deepgen_ppl.hosts.on_numpyro import noise
+
+    key = jax.random.key(11)
+    data = tuple(np.asarray(jax.random.key_data(key)))
+    x, y = (np.asarray(w).reshape(-1, shape[-1] if shape else 1) for w in noise.words(key, shape))
+    row, column = np.indices(x.shape, dtype=np.uint32)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal((x, y), noise.threefry(data, (row, column)))
+    np.testing.assert_array_equal(x[0] ^ y[0], np.asarray(jax.random.bits(key, x[:1].shape, "uint32"))[0])
+    assert len(set(zip(x.ravel(), y.ravel(), strict=True))) == x.size
+
+
+def test_other_generators_of_jax_are_taken(dg_numpyro):
+    import jax
+
+    random, like = dg_numpyro.engine.random, np.float32(0)
+    a, b = (np.asarray(random.uniform(jax.random.key(s, impl="rbg"), (40_000,), like)).astype(float) for s in (0, 1))
+    gate_law(a, stats.uniform(), 1)
+    gate_mean(a * b, 0.25, se_cap=0.01)
 
 
 @covers("random.categorical")

@@ -10,6 +10,7 @@ import numpy as np
 
 from deepgen_ppl.engine import Arrays, Control, Random, Special
 from deepgen_ppl.hosts.common import native
+from deepgen_ppl.hosts.on_numpyro import noise
 
 __all__ = ["ARRAYS", "CONTROL", "RANDOM", "SPECIAL", "asarray", "beside"]
 
@@ -120,21 +121,14 @@ def _key(seed: int) -> jax.Array:
     return key if high == 0 else jax.random.fold_in(key, 2**32 - 1)  # a negative seed
 
 
-def bernoulli(rng: jax.Array, logits: jax.Array) -> jax.Array:
-    """0/1 draws: (bits + 1/2) / 2^23 < sigmoid(logits); exact in float32, so that 0 never fires and 1 always does."""
-    bits = jax.random.bits(rng, logits.shape, jnp.uint32)
-    u = ((bits >> 9).astype(logits.dtype) + 0.5) * 2.0**-23
-    return (u < jax.nn.sigmoid(logits)).astype(logits.dtype)
-
-
 RANDOM = Random(
     rng=make_rng,
     split=lambda rng, n: jax.random.split(rng if isinstance(rng, jax.Array) else make_rng(rng), n),
-    uniform=lambda rng, shape, like: jax.random.uniform(rng, shape, like.dtype),
-    normal=lambda rng, shape, like: jax.random.normal(rng, shape, like.dtype),
+    uniform=noise.uniform,
+    normal=noise.normal,
     poisson=lambda rng, rate: jax.random.poisson(rng, rate).astype(rate.dtype),
-    bernoulli=bernoulli,
-    categorical=lambda rng, logits: jax.random.categorical(rng, logits),
+    bernoulli=noise.bernoulli,
+    categorical=noise.categorical,
     state=lambda rng: np.asarray(jax.random.key_data(rng)),
     restore=lambda state, like=None: beside(jax.random.wrap_key_data(jnp.asarray(state, jnp.uint32)), like),
 )
