@@ -23,6 +23,7 @@ from deepgen_ppl.objectives.objective import Objective
 from deepgen_ppl.units.base import Unit
 
 ROOT = Path(__file__).resolve().parent.parent
+SIGNS = {"exact": {"lower": "=", "upper": "="}, "bound": {"lower": "≥", "upper": "≤"}}
 MARKED = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
 
@@ -57,21 +58,28 @@ def listing(*bases):
     rows = ["| name | what it is | reference |", "|---|---|---|"]
     for name, cls in found.items():
         about = (inspect.getdoc(family(cls)) or "").split("\n\n")[0]
-        rows.append(f"| `{name}` | {one_line(about)} | {one_line(reference(cls))} |")
+        rows.append(f"| `{name}` | {one_line(about)} | {linked(one_line(reference(cls)))} |")
     return "\n".join(rows)
 
 
+def linked(references):
+    """References whose addresses stand behind their titles, as links of the titles."""
+    return "; ".join(
+        re.sub(r"^(.+?) (\(.+), (https?://\S+?)(\.?)$", r"[\1](\3) \2\4", r) for r in references.split("; ")
+    )
+
+
 def demo():
-    """The comparison that `make demo` prints."""
-    sides = [c for side in ("lower", "upper", "estimate") for c in (side, f"{side}_kind")]
+    """The comparison that `make demo` prints: log p(x) with the sign of each side, as the table prints it."""
     with (ROOT / "docs" / "images" / "demo.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
-    rows = ["| model | lower | kind | upper | kind | estimate | kind | s.e. data | s.e. log Z | better than |"]
-    rows.append("|---|--:|---|--:|---|--:|---|--:|--:|---|")
+    rows = ["| model | log p(x) | s.e. data | s.e. log Z | better than |", "|---|--:|--:|--:|---|"]
     for line in table:
-        cells = [line[c] if c.endswith("_kind") else number(line[c]) for c in (*sides, "se_data", "se_log_z")]
-        cells = ["-" if c == "none" else c for c in cells]
-        rows.append(f"| {' | '.join([line['model'], *cells, line['better_than'] or '-'])} |")
+        sides = {SIGNS.get(line[f"{side}_kind"], {}).get(side): number(line[side]) for side in ("lower", "upper")}
+        values = ", ".join(f"{sign} {value}" for sign, value in sides.items() if sign)
+        cells = (line["model"], values or f"≈ {number(line['estimate'])}", number(line["se_data"]))
+        error = "-" if float(line["se_log_z"]) == 0 else number(line["se_log_z"])
+        rows.append(f"| {' | '.join((*cells, error, line['better_than'] or '-'))} |")
     return "\n".join(rows)
 
 

@@ -58,8 +58,8 @@ class Pair(Program):
         >>> bool(abs(float(fit.model.host_params["w_auto_loc"]) - 0.7) < 0.1)
         True
 
-    References: NumPyro (Phan et al., 2019, https://arxiv.org/abs/1912.11554); Pyro (Bingham et al., 2019,
-    https://arxiv.org/abs/1810.09538).
+    References: NumPyro (Phan et al., 2019), https://arxiv.org/abs/1912.11554; Pyro (Bingham et al., 2019),
+    https://arxiv.org/abs/1810.09538.
 
     Args:
         model: function of named data.
