@@ -68,14 +68,18 @@ def test_the_row_of_ppca_is_that_of_scikit_learn(dg, size):
 
 @EACH
 def test_the_row_of_the_rbm_is_a_mixture_of_normals(dg, size):
-    """p(v) = sum_h p(h) Normal(v; sigma^2 (b + W h), sigma), p(h) prop. to exp(c'h + sigma^2 |b + W h|^2 / 2)."""
-    _, test, models, comparison = table(dg, size)
+    """p(v) = sum_h p(h) Normal(v; l + u m(h), sigma), m = tau^2 (b + W h), p(h) prop. to exp(c'h + |m / tau|^2 / 2).
+
+    l and u are the means and standard deviations of the data, tau = sigma / u.
+    """
+    data, test, models, comparison = table(dg, size)
     machine = models["rbm"].uncentered()
     w, b, c = (numpy(dg, machine.params[k]).astype(float) for k in ("v-h.weight", "v.bias", "h.bias"))
     h = np.array(list(np.ndindex(*[2] * len(c))), float)
-    variance, eta = 0.25, b + h @ w.T
-    log_h = h @ c + variance * (eta**2).sum(-1) / 2
-    normal = stats.norm(variance * eta, variance**0.5).logpdf(test[:, None]).sum(-1)
+    location, unit = data.mean(0, dtype=float), data.std(0, dtype=float)
+    tau, eta = 0.5 / unit, b + h @ w.T
+    log_h = h @ c + ((tau * eta) ** 2).sum(-1) / 2
+    normal = stats.norm(location + unit * tau**2 * eta, 0.5).logpdf(test[:, None]).sum(-1)
     exact = special.logsumexp(normal + log_h - special.logsumexp(log_h), axis=-1)
     np.testing.assert_allclose(comparison.bounds["rbm"].pointwise, exact, rtol=1e-4, atol=1e-3)
 
