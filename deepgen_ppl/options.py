@@ -58,12 +58,8 @@ def real(value: Any, name: str, *, low: float = -math.inf, high: float = math.in
         ValueError: for anything else.
     """
     dtype = str(getattr(value, "dtype", ""))
-    other = (
-        isinstance(value, (bool, str, bytes))
-        or "bool" in dtype
-        or "complex" in dtype
-        or bool(getattr(value, "ndim", 0))
-    )
+    several = getattr(value, "ndim", 0) > 0
+    other = several or isinstance(value, (bool, str, bytes)) or "bool" in dtype or "complex" in dtype
     try:
         number = math.nan if other else float(value)
     except (TypeError, ValueError):

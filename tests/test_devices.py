@@ -32,6 +32,20 @@ machine = jax.device_put(dg.RBM.init(4, 3, rng=0), second)
 assert devices(dg.fit(machine, here, epochs=1, rng=key, progress=False).model) == {second}
 put_in = machine.with_params({"v.bias": jax.device_put(np.ones(4, np.float32), first)})
 assert devices(put_in) == {second}
+hidden = jax.device_put(np.ones((12, 3), np.float32), first)
+calls = (
+    lambda: machine.energy({"v": here, "h": hidden}),
+    lambda: machine.free_energy(here),
+    lambda: machine.conditional("h", {"v": here}),
+)
+for call in calls:
+    try:
+        call()
+    except ValueError as error:
+        assert str(first) in str(error) and str(second) in str(error), error
+    else:
+        raise AssertionError("an array of another device was taken")
+assert machine.free_energy(np.asarray(here)).devices() == {second}
 """
 
 

@@ -65,7 +65,7 @@ def check_machine(machine: Any) -> None:
     machine.check_given("its log Z")
 
 
-def check_single(machine: Energy) -> None:
+def check_single(machine: Any) -> None:
     """Raise for a batch of machines, where an answer belongs to one.
 
     Raises:

@@ -64,7 +64,8 @@ def cast(x: Any, like: Any) -> jax.Array:
 
 def _check_device(x: Any, like: Any) -> None:
     """Raise where both are bound to devices, and to others: JAX would say so from deep inside."""
-    if isinstance(x, jax.core.Tracer) or isinstance(like, jax.core.Tracer) or not (x.committed and like.committed):
+    traced = isinstance(x, jax.core.Tracer) or isinstance(like, jax.core.Tracer)
+    if traced or not (x.committed and getattr(like, "committed", False)):
         return
     if x.devices() != like.devices():
         there, here = (sorted(map(str, a.devices())) for a in (x, like))
