@@ -145,6 +145,9 @@ class LogNormalizer:
         log_weights: log weights of the runs behind the estimate, of the same shape, log Z of the start included, or
             None.
         flags: what should make one careful, in one machine of a batch or more: those whose `se` is NaN.
+
+    Raises:
+        ValueError: for another kind or side.
     """
 
     value: Any
@@ -205,18 +208,21 @@ class Contrastive:
     """A normalizer of which only the gradient is known: d log Z = E_particles[-dE].
 
     Args:
-        particles: values of the layers kept (see `Structure.split`) or of all layers, shapes (C, n).
+        particles: values of the layers kept (see `Structure.smaller_side`) or of all layers, shapes (C, n).
+
+    Raises:
+        TypeError: for something else than arrays by the names of layers.
     """
 
     particles: Mapping[str, Array]
+
+    dynamic_fields: ClassVar[tuple[str, ...]] = ("particles",)
+    static_fields: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         particles = mapping(self.particles, "particles", "{'v': v}")
         if not particles or not all(hasattr(x, "shape") for x in particles.values()):
             raise TypeError(f"expected particles as arrays by the names of layers, got {self.particles!r}")
-
-    dynamic_fields: ClassVar[tuple[str, ...]] = ("particles",)
-    static_fields: ClassVar[tuple[str, ...]] = ()
 
     def __repr__(self) -> str:
         shapes = {k: tuple(v.shape) for k, v in self.particles.items()}
