@@ -155,7 +155,8 @@ def numbers(value: Any, name: str) -> Any:
         raise ValueError(f"expected real numbers in {name}, got lists of different lengths") from None
     dtype = getattr(x.dtype, "name", str(x.dtype))
     if "float" not in dtype and "int" not in dtype:
-        raise ValueError(f"expected real numbers in {name}, got {_shown(value)} of dtype {dtype}")
+        came = _shown(value) if x is not value else "an array"
+        raise ValueError(f"expected real numbers in {name}, got {came} of dtype {dtype}")
     return x
 
 

@@ -91,11 +91,11 @@ class Pair(Program):
         for which, fn in (("model", model), ("guide", guide)):
             if not callable(fn) and not (which == "guide" and fn is None):
                 raise TypeError(f"expected a function of named data for the {which}, got {fn!r}")
+        engine, batch = self.engine, checked_data(self.engine, data, dtype)
         takes = inspect.signature(model).parameters
-        closed = isinstance(data, Mapping) and not any(p.kind is p.VAR_KEYWORD for p in takes.values())
+        closed = not any(p.kind is p.VAR_KEYWORD for p in takes.values())
         if closed and (unknown := sorted(data.keys() - takes.keys(), key=str)):
             raise ValueError(f"expected data among {list(takes)}, the arguments of the model, got {unknown}")
-        engine, batch = self.engine, checked_data(self.engine, data, dtype)
         key, own = engine.random.split(engine.random.rng(rng, next(iter(batch.values()))), 2)
         host, trained, fixed = engine.host.adopted(model, nothing if guide is None else guide, batch, key)
         rows = {f"{ROWS}{name}": x for name, x in take(batch, slice(0, 2)).items()}

@@ -131,8 +131,6 @@ class Program(Saved):
         if unknown := sorted(given.keys() - (self.inputs - self.observed.keys())):
             known = sorted(self.inputs - self.observed.keys())
             raise ValueError(f"expected inputs among {known} to draw from {type(self).__name__}, got {unknown}")
-        if missing := sorted(set(self.conditions) - given.keys()):
-            raise ValueError(f"expected inputs {missing} to draw from {type(self).__name__}, got {sorted(given)}")
         if wrong := {k: tuple(v.shape) for k, v in given.items() if tuple(v.shape[:1]) != (num,)}:
             raise ValueError(f"expected inputs of {num} rows, got the shapes {wrong}")
         sites = self._sites(self.engine.random.rng(rng, self.like), {**given, **size})
