@@ -338,6 +338,9 @@ for field in ("patience", "every"):
         field,
     )
 refuse("Validation metric", lambda dg, x: dg.Validation(BITS, metric=x), ("elbo", 3, True), TypeError, "metric")
+refuse("bounds_metric side", lambda dg, x: dg.bounds_metric(x), ("both", None, 3), ValueError, "side")
+refuse("bounds_metric rng", lambda dg, x: dg.bounds_metric(rng=x), (1.5, -1, "0", None, True), ValueError, "rng")
+refuse("bounds_metric options", lambda dg, x: dg.bounds_metric(options=x), ({}, 0, "many"), TypeError, "options")
 refuse(
     "LogNormalizer alpha",
     lambda dg, x: dg.LogNormalizer(1.0, 0.0, "exact", "both", "by hand").certified(x),

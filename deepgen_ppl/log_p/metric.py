@@ -28,7 +28,7 @@ class BoundsMetric:
         check_options(
             self,
             side=one_of(self.side, "side", ("lower", "upper", "estimate")),
-            seed=integer(self.seed, "rng, a seed that gives the same draws at every call,", least=0),
+            seed=integer(self.seed, "rng, a seed that gives the same draws at every call", least=0),
         )
 
     def __call__(self, model: Any, data: Any) -> float:

@@ -46,7 +46,7 @@ class AtMostOne(Unit):
         >>> import numpy as np
         >>> import deepgen_ppl.numpyro as dg
         >>> unit = dg.AtMostOne(2, block=3)  # the first block is off, the second has its third unit on
-        >>> unit.statistic(dg.engine, np.float32([0, 3]), np.float32([0])).tolist()
+        >>> unit.statistic(dg.engine, np.float32([0, 3]), np.float32([0]), {}).tolist()
         [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
 
     Reference: Convolutional Deep Belief Networks for Scalable Unsupervised Learning of Hierarchical Representations

@@ -33,7 +33,7 @@ class Categorical(Unit):
         >>> import numpy as np
         >>> import deepgen_ppl.numpyro as dg
         >>> unit = dg.Categorical(2, num_states=3)
-        >>> unit.width, unit.statistic(dg.engine, np.float32([2, 0]), np.float32([0])).tolist()
+        >>> unit.width, unit.statistic(dg.engine, np.float32([2, 0]), np.float32([0]), {}).tolist()
         (6, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0])
     """
 

@@ -54,6 +54,10 @@ class Gaussian(Unit):
     scale: float | str | None = 1.0
     standardized: bool = False
 
+    def __repr__(self) -> str:
+        more = ", standardized=True" if self.standardized else ""
+        return f"Gaussian(size={self.size}, scale={self.scale!r}{more})"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scale is not None and self.scale != NETWORK:
