@@ -37,6 +37,12 @@ def _floats(betas: Any) -> np.ndarray:
         raise ValueError(f"expected inverse temperatures as numbers, got {betas!r}") from None
 
 
+def _schedule(betas: int | Sequence[float] | np.ndarray) -> np.ndarray:
+    if not _is_number(betas):
+        return _floats(betas)
+    return np.linspace(0.0, 1.0, integer(betas, "betas, the number of inverse temperatures", least=2))
+
+
 def check_betas(betas: int | np.ndarray) -> np.ndarray:
     """The schedule of a number of equally spaced temperatures, or the array given.
 

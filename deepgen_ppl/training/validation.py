@@ -94,7 +94,8 @@ def check_validation(model: Any, objective: Objective, validation: Any) -> Valid
         if not getattr(objective, "has_value", isinstance(model, Program)):
             raise ValueError(
                 f"expected Validation(data, metric=...) with {type(objective).__name__}, which has no loss to stop on, "
-                "got no metric: the gap of free energies means nothing; bounds_metric() judges a machine by log p(x)"
+                "got no metric: the gap of free energies means nothing; "
+                "metric=bounds_metric() judges a machine by log p(x)"
             )
         metric = _default_metric(objective, model.engine)
     data = batch if isinstance(watch.data, Mapping) else batch[model.data_name]
