@@ -648,7 +648,7 @@ def test_every_withheld_error_has_a_flag_with_a_sentence(dg):
     options = dg.BoundsOptions(betas=temperatures(4), num_runs=RUNS, log_z="ais")
     withheld = 0
     for seed in range(12):
-        machine, truth = random_machine(dg, "rbm", seed, 1.5)
+        machine, truth = random_machine(dg, "rbm", 3 if seed % 2 else seed, 1.5)  # number 3 is hard
         x = np.random.default_rng(seed).integers(0, 2, (3, truth.blocks["v"][0]))
         e = dg.bounds(machine, x, rng=seed, options=options)
         assert (e.lower.withheld or e.upper.withheld or math.isnan(e.se_log_z)) == bool(e.flags), seed

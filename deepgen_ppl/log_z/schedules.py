@@ -38,9 +38,7 @@ def _floats(betas: Any) -> np.ndarray:
 
 
 def _schedule(betas: int | Sequence[float] | np.ndarray) -> np.ndarray:
-    if not _is_number(betas):
-        return _floats(betas)
-    return np.linspace(0.0, 1.0, integer(betas, "betas, the number of inverse temperatures", least=2))
+    return np.linspace(0.0, 1.0, integer(betas, "betas")) if _is_number(betas) else _floats(betas)
 
 
 def check_betas(betas: int | np.ndarray) -> np.ndarray:
@@ -49,14 +47,12 @@ def check_betas(betas: int | np.ndarray) -> np.ndarray:
     Raises:
         ValueError: for temperatures that do not increase from 0 to 1.
     """
-    betas = (
-        np.linspace(0.0, 1.0, integer(betas, "betas, the number of inverse temperatures", least=2))
-        if _is_number(betas)
-        else _floats(betas)
-    )
-    if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or not (np.diff(betas) >= 0).all():
-        raise ValueError(f"expected inverse temperatures that increase from 0 to 1, got {betas}")
-    return betas
+    found = _schedule(betas)
+    if found.ndim != 1 or len(found) < 2 or found[0] != 0 or found[-1] != 1 or not (np.diff(found) >= 0).all():
+        raise ValueError(
+            f"expected inverse temperatures that increase from 0 to 1 for betas, at least two, got {betas}"
+        )
+    return found
 
 
 def check_ladder(betas: int | Sequence[float]) -> np.ndarray:
@@ -65,13 +61,11 @@ def check_ladder(betas: int | Sequence[float]) -> np.ndarray:
     Raises:
         ValueError: for less than two, or ones that do not rise from 0 or more to 1; equal ones are taken.
     """
-    ladder = (
-        np.linspace(0.0, 1.0, integer(betas, "betas, the number of inverse temperatures", least=2))
-        if _is_number(betas)
-        else _floats(betas)
-    )
+    ladder = _schedule(betas)
     if ladder.ndim != 1 or len(ladder) < 2 or ladder[-1] != 1 or not (np.diff(ladder, prepend=0.0) >= 0).all():
-        raise ValueError(f"expected at least two inverse temperatures that rise from 0 or more to 1, got {betas}")
+        raise ValueError(
+            f"expected at least two inverse temperatures that rise from 0 or more to 1 for betas, got {betas}"
+        )
     return ladder
 
 
