@@ -37,8 +37,8 @@ def _floats(betas: Any) -> np.ndarray:
         raise ValueError(f"expected inverse temperatures as numbers, got {betas!r}") from None
 
 
-def _schedule(betas: int | Sequence[float] | np.ndarray) -> np.ndarray:
-    return np.linspace(0.0, 1.0, integer(betas, "betas")) if _is_number(betas) else _floats(betas)
+def _schedule(betas: int | Sequence[float] | np.ndarray, least: int) -> np.ndarray:
+    return np.linspace(0.0, 1.0, integer(betas, "betas", least=least)) if _is_number(betas) else _floats(betas)
 
 
 def check_betas(betas: int | np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ def check_betas(betas: int | np.ndarray) -> np.ndarray:
     Raises:
         ValueError: for temperatures that do not increase from 0 to 1.
     """
-    found = _schedule(betas)
+    found = _schedule(betas, least=1)
     if found.ndim != 1 or len(found) < 2 or found[0] != 0 or found[-1] != 1 or not (np.diff(found) >= 0).all():
         raise ValueError(
             f"expected inverse temperatures that increase from 0 to 1 for betas, at least two, got {betas}"
@@ -61,7 +61,7 @@ def check_ladder(betas: int | Sequence[float]) -> np.ndarray:
     Raises:
         ValueError: for less than two, or ones that do not rise from 0 or more to 1; equal ones are taken.
     """
-    ladder = _schedule(betas)
+    ladder = _schedule(betas, least=2)
     if ladder.ndim != 1 or len(ladder) < 2 or ladder[-1] != 1 or not (np.diff(ladder, prepend=0.0) >= 0).all():
         raise ValueError(
             f"expected at least two inverse temperatures that rise from 0 or more to 1 for betas, got {betas}"
