@@ -99,10 +99,8 @@ def checked(model: Model, data: Any, what: str = "data", *, weights: bool = Fals
             continue
         if x.dtype.kind not in "buif":
             raise ValueError(f"expected numbers in {label}, got dtype {x.dtype}")
-        if name == WEIGHT and (x.ndim != 1 or not (np.isfinite(x) & (x >= 0)).all() or not x.any()):
-            raise ValueError(
-                f"expected {label} as one number a row, finite, not negative and not all 0, got shape {x.shape}"
-            )
+        if name == WEIGHT and (x.ndim != 1 or not (np.isfinite(x) & (x >= 0)).all()):
+            raise ValueError(f"expected {label} as one number a row, finite and not negative, got shape {x.shape}")
         if not x.ndim or not np.isfinite(x).all():
             raise ValueError(f"expected finite rows in {label}, got shape {x.shape} with NaN or infinite values")
     shapes = {name: x.shape for name, x in arrays.items()}

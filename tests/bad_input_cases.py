@@ -1381,7 +1381,7 @@ for name in ("rbm", "vae", "own"):
 refuse(
     "fit weight",
     lambda dg, x: dg.fit(models(dg)["rbm"], {"v": BITS, "weight": x}),
-    (-np.ones(8), np.full(8, NAN), np.ones((8, 1)), np.ones(3), np.zeros(8), np.full(8, "a"), np.ones(8) + 1j),
+    (-np.ones(8), np.full(8, NAN), np.ones((8, 1)), np.ones(3), np.full(8, "a"), np.ones(8) + 1j),
     ValueError,
     "weight|length",
 )

@@ -160,7 +160,8 @@ def binarize(
             raise ValueError(
                 f"expected no rng with method='threshold', which draws nothing, got {rng!r}; use method='sample'"
             )
-        threshold = real(threshold, "threshold", low=0, high=1, open_low=True)
+        if not 0 < real(threshold, "threshold") <= 1:
+            raise ValueError(f"expected 0 < threshold <= 1; got {threshold}")
         return (x >= threshold).astype(np.float32)
     if method == "sample":
         if rng is None:
