@@ -2,7 +2,7 @@
 
     git worktree add ../before COMMIT
     make result NAME=against ARGS="--old ../before"
-    python benchmarks/against.py [--old TREE] [--only NAME] [--rounds 3] [--turns 4] [--smoke] [--out FILE]
+    python benchmarks/against.py [--old TREE] [--only NAME] [--engine both] [--rounds 3] [--turns 4] [--out FILE]
 
 Each round runs every benchmark once in the other tree and once in this one, in processes of their own, with at most
 `--turns` turns of the contestants in each. A value is the median over the rounds of a ratio in this tree (`ours` to its
@@ -64,6 +64,7 @@ def is_ours(key: str) -> bool:
 def main(
     old: Path = typer.Option(common.ROOT, help="a tree with the code before"),
     only: list[str] = typer.Option([], help=f"one of {', '.join((*SPEED, TRAINING[0]))}; may be repeated"),
+    engine: str = typer.Option("both", help="numpyro, pyro or both"),
     rounds: int = typer.Option(3, min=1),
     turns: int = typer.Option(4, min=1),
     seed: int = 0,
@@ -75,12 +76,13 @@ def main(
         raise typer.BadParameter(f"expected a tree of this project for --old, got {old}")
     if unknown := sorted(set(only) - {*SPEED, TRAINING[0]}):
         raise typer.BadParameter(f"expected names among {', '.join((*SPEED, TRAINING[0]))}, got {', '.join(unknown)}")
-    results = common.Results("against", "both", seed, out)
+    results = common.Results("against", engine, seed, out)
     names = only or (["speed_pcd"] if smoke else [*SPEED, TRAINING[0]])
     found: dict[str, tuple[list[float], list[float]]] = {}
     before_at = f"at {common.commit(old)}; target at most {LIMIT:g}"
     for name in names:
-        arguments = ["--seed", str(seed), *(["--only", TRAINING[1]] if name == TRAINING[0] else [])]
+        arguments = ["--seed", str(seed)]
+        arguments += ["--only", TRAINING[1]] if name == TRAINING[0] else ["--engine", engine]
         for _ in range(1 if smoke else rounds):
             for side, tree in enumerate((old.resolve(), common.ROOT)):
                 values = measure(tree, name, turns, [*arguments, *(["--smoke"] if smoke else [])])
