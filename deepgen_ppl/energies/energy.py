@@ -101,6 +101,11 @@ class Energy(Model):
     def blocks(self) -> Mapping[str, Block]:
         """The blocks of a state, by name."""
 
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Names of the blocks, in order; asked in every step of training."""
+        return tuple(self.blocks)
+
     def support(self, block: str) -> Any:
         """The host's constraint of the values of a block."""
         return self.blocks[block].support

@@ -211,6 +211,11 @@ class BoltzmannMachine(Parts):
         """The structure: machines of two classes with one structure and equal arrays are one law."""
         return self.structure
 
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Names of the layers, in order."""
+        return self.structure.names
+
     def sums_out(self, blocks: Collection[str]) -> bool:
         """Whether no two of these layers are coupled."""
         return self.structure.independent(blocks)

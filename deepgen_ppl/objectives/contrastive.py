@@ -140,12 +140,12 @@ class ContrastiveObjective(Objective):
 
 def _layers(model: Energy, batch: Batch) -> dict[str, Array]:
     """The blocks that the data name; all others are hidden."""
-    return {n: batch[n] for n in model.blocks if n in batch}
+    return {n: batch[n] for n in model.block_names if n in batch}
 
 
 def hidden_blocks(model: Energy, data: State) -> list[str]:
     """The blocks that the data do not name."""
-    return [n for n in model.blocks if n not in data]
+    return [n for n in model.block_names if n not in data]
 
 
 def _shares(model: Energy, batch: Batch, mask: Array | None) -> Array:
